@@ -1,0 +1,1 @@
+"""The loop that joins search and evaluation under a budget."""

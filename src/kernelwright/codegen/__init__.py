@@ -1,0 +1,1 @@
+"""Generates kernel sources from the expression form."""

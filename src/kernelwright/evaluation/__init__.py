@@ -1,0 +1,1 @@
+"""The judge: right first, then timed."""

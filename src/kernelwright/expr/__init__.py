@@ -1,0 +1,1 @@
+"""The expression form of a reference, its skeletons and its schedules."""

@@ -1,0 +1,1 @@
+"""Probing what this machine is and can do."""

@@ -1,0 +1,46 @@
+"""Frozen records that every part shares; no torch, no input or output."""
+
+from kernelwright.model.candidate import Candidate, Family, Language, Lineage, TunableValue
+from kernelwright.model.dimensions import dimension_names, dimension_to_c, evaluate_dimension
+from kernelwright.model.dtypes import Dtype
+from kernelwright.model.hashing import content_hash
+from kernelwright.model.machine import Machine, Toolchain
+from kernelwright.model.mapping import FrozenMap
+from kernelwright.model.measurement import Bound, Estimate, Peer, WorkloadResult
+from kernelwright.model.problem import PublicProblem, Sizes
+from kernelwright.model.signature import ScalarArgument, Signature, TensorArgument
+from kernelwright.model.verdict import Measured, Reason, Rejected, Stage, Verdict
+from kernelwright.model.workload import Scalar, Tier, Workload
+
+__all__ = [
+    "Bound",
+    "Candidate",
+    "Dtype",
+    "Estimate",
+    "Family",
+    "FrozenMap",
+    "Language",
+    "Lineage",
+    "Machine",
+    "Measured",
+    "Peer",
+    "PublicProblem",
+    "Reason",
+    "Rejected",
+    "Scalar",
+    "ScalarArgument",
+    "Signature",
+    "Sizes",
+    "Stage",
+    "TensorArgument",
+    "Tier",
+    "Toolchain",
+    "TunableValue",
+    "Verdict",
+    "Workload",
+    "WorkloadResult",
+    "content_hash",
+    "dimension_names",
+    "dimension_to_c",
+    "evaluate_dimension",
+]

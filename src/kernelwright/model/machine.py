@@ -1,0 +1,56 @@
+"""Facts about the machine that results were measured on."""
+
+from dataclasses import dataclass, field
+
+from kernelwright.model.mapping import FrozenMap
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """A compiler that built and ran an OpenMP probe here."""
+
+    name: str
+    """What the reserved tunable `CXX` calls it: `g++`, `clang++`, `clang++-19`."""
+    path: str
+    version: str
+    openmp: str
+    """The OpenMP runtime its binaries link: `libgomp` or `libomp`."""
+    threads: int
+    """Threads the probe ran on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A device with its measured limits and its toolchains."""
+
+    name: str
+    """Short and file-name safe, such as `xeon-8259cl-2c`."""
+    cpu: str
+    cores: int
+    """Cores that kernels and baselines use."""
+    vector_bits: int
+    """Widest vector unit: 128, 256 or 512."""
+    isa: tuple[str, ...]
+    """Instruction-set flags as the kernel reports them, such as `avx512f`, `avx2`, `fma`."""
+    l1_bytes: int
+    l2_bytes: int
+    """Per core."""
+    l3_bytes: int
+    """The whole last level."""
+    memory_bytes: int
+    os: str
+    toolchains: tuple[Toolchain, ...] = ()
+    missing: FrozenMap[str, str] = field(default_factory=FrozenMap[str, str])
+    """What was looked for and cannot be used, and why."""
+    read_gbs: float = 0.0
+    copy_gbs: float = 0.0
+    """Streaming (non-temporal) copy, bytes read plus bytes written."""
+    triad_gbs: float = 0.0
+    """Streaming triad, two reads and one write."""
+    write_gbs: float = 0.0
+    fma_gflops: float = 0.0
+    """fp32 fused multiply-add peak on all cores."""
+    isolation: str = "process"
+    """`sandbox` or `process`."""
+    versions: FrozenMap[str, str] = field(default_factory=FrozenMap[str, str])
+    """`python`, `torch`, `kernelwright`, and so on."""

@@ -1,0 +1,68 @@
+"""Times, intervals and what they are compared with."""
+
+from dataclasses import dataclass, field
+
+from kernelwright.model.mapping import FrozenMap
+from kernelwright.model.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A median with a confidence interval (95 %)."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The least time that this machine's measured limits allow for a workload."""
+
+    median_us: float
+    limiter: str
+    """`memory` or `compute`."""
+    bytes_moved: int
+    """Provably necessary bytes: each input read once, each output written once."""
+    operations: float
+    """Arithmetic operations (a fused multiply-add counts 2)."""
+    roof: str
+    """The probe that set it, such as `triad 2:1`."""
+    roof_rate: float
+    """What that probe reached in the same rounds: GB/s (memory) or GFLOP/s (compute)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A baseline's time on the same workload, in the same rounds."""
+
+    name: str
+    time_us: Estimate
+    speedup: Estimate
+    """Its time over the candidate's, paired by round: above 1 the candidate is faster."""
+    passes_check: bool
+    error: float
+    """Largest error in units of the tolerance; at most 1 when it passes."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadResult:
+    """What was measured of one candidate on one workload."""
+
+    workload: Workload
+    time_us: Estimate
+    rounds: int
+    bound: Bound | None = None
+    fraction_of_bound: float | None = None
+    """Median over rounds of bound over time, each with its own round's roof."""
+    peers: tuple[Peer, ...] = ()
+    absent: FrozenMap[str, str] = field(default_factory=FrozenMap[str, str])
+    """Baselines that could not run here, and why."""
+    error: float = 0.0
+    """Largest error in units of the tolerance; at most 1."""
+    samples_us: FrozenMap[str, tuple[float, ...]] = field(
+        default_factory=FrozenMap[str, tuple[float, ...]]
+    )
+    """Raw samples by role (`candidate`, baseline names, `roof`), in round order."""
+    within_target: bool = True
+    """False when the budget ended before the interval was within the target width."""

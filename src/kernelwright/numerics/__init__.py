@@ -1,0 +1,1 @@
+"""Pure comparison: error budgets, tolerances, and where a result differs."""

@@ -1,0 +1,1 @@
+"""Declaring, loading and tracing problems; the only package that runs references through torch."""

@@ -1,0 +1,1 @@
+"""Proposers: parents and evidence in, candidates out."""

@@ -1,0 +1,1 @@
+"""Expert kernels for shapes of computation, matched by expression."""

@@ -1,0 +1,1 @@
+"""The campaign as a page and as tables."""

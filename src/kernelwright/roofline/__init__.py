@@ -1,0 +1,1 @@
+"""Pure arithmetic of bound and floor."""

@@ -1,0 +1,1 @@
+"""Strategies that decide what to try next."""

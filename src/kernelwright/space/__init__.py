@@ -1,0 +1,1 @@
+"""Tunables: declarations in source, constraints, values and neighbours."""

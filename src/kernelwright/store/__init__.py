@@ -1,0 +1,1 @@
+"""The archive: append-only SQLite and content-addressed files."""
