@@ -1,1 +1,41 @@
-"""Pure comparison: error budgets, tolerances, and where a result differs."""
+"""Comparison, error budgets and paired statistics: pure numpy, no torch, no input or output."""
+
+from kernelwright.numerics.compare import Comparison, Limits, compare, limits
+from kernelwright.numerics.formats import decode, encode, largest, storage
+from kernelwright.numerics.statistics import (
+    AcceptRule,
+    Decision,
+    ScreenRule,
+    half_width,
+    median_estimate,
+    paired_ratio,
+)
+from kernelwright.numerics.tolerance import (
+    EPS32,
+    FACTOR,
+    distribution_usable,
+    norm_tolerance,
+    tolerance,
+)
+
+__all__ = [
+    "EPS32",
+    "FACTOR",
+    "AcceptRule",
+    "Comparison",
+    "Decision",
+    "Limits",
+    "ScreenRule",
+    "compare",
+    "decode",
+    "distribution_usable",
+    "encode",
+    "half_width",
+    "largest",
+    "limits",
+    "median_estimate",
+    "norm_tolerance",
+    "paired_ratio",
+    "storage",
+    "tolerance",
+]

@@ -1,1 +1,5 @@
-"""Pure arithmetic of bound and floor."""
+"""Bound and floor: the least time that measured limits, and physics, allow. Pure arithmetic."""
+
+from kernelwright.roofline.limits import Rates, bound, floor_us, fraction_of_bound
+
+__all__ = ["Rates", "bound", "floor_us", "fraction_of_bound"]
