@@ -118,7 +118,7 @@ def test_masks_of_non_finite_values_must_match():
         for wrong in (np.nan, np.inf, -np.inf, 0.0):
             bad = run.copy()
             bad[at] = wrong
-            same = np.isnan(wrong) and np.isnan(y[at]) or wrong == y[at]
+            same = (np.isnan(wrong) and np.isnan(y[at])) or wrong == y[at]
             assert compare(bad, y, allowed, Dtype.F32).ok == same
 
 
