@@ -1,1 +1,20 @@
 """Processes, shared memory and clocks."""
+
+from kernelwright.execution.arena import Arena
+from kernelwright.execution.report import Call, CallReport, Failure, Limits, Pointer
+from kernelwright.execution.role import RoleProcess
+from kernelwright.execution.serve import arena_view, serve
+from kernelwright.execution.worker import Worker
+
+__all__ = [
+    "Arena",
+    "Call",
+    "CallReport",
+    "Failure",
+    "Limits",
+    "Pointer",
+    "RoleProcess",
+    "Worker",
+    "arena_view",
+    "serve",
+]

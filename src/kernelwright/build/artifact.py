@@ -1,0 +1,25 @@
+"""What a build yields."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernelwright.model import Toolchain
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A shared library in the build cache."""
+
+    path: Path
+    candidate: str
+    """Identity of the candidate that asked for it."""
+    key: str
+    """Hash of everything that decides the binary; the name of its folder in the cache."""
+    toolchain: Toolchain
+    seconds: float
+    """What the compiler took; for a cached artifact, what it took then."""
+    cached: bool
+    log: str
+    """Warnings of the compiler, clipped."""
+    binary_hash: str
+    """SHA-256 of the library: two assignments with the same binary are the same kernel."""
