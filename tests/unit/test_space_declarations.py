@@ -72,7 +72,6 @@ def test_python_comments_and_negative_and_hexadecimal_values():
         ("// @require (A > 1) + 1 > 1", "needs an integer"),
         ("// @require A and B > 1", "needs a condition"),
         ("// @require (A > 1) == (B > 1)", "cannot compare"),
-        ("// @require " + "(" * 190 + "A" + ")" * 190 + " > 1", ""),
         ("// @require " + "1+" * 300 + "A > 1", "longer than"),
         ("// @require A " + ">" * 300, "is not a condition"),
     ],
@@ -87,7 +86,7 @@ def test_says_what_is_wrong_and_where(source, message):
 def test_names_are_held_against_the_signature():
     declarations = parse_declarations(SOURCE)
     declarations.check_names(("T", "H"))
-    with pytest.raises(CandidateError, match="line 6: .* names 'H', which is neither"):
+    with pytest.raises(CandidateError, match=r"line 6: .* names 'H', which is neither"):
         declarations.check_names(("T",))
     with pytest.raises(CandidateError, match="line 2: the tunable 'BLOCK' is also a dimension"):
         declarations.check_names(("BLOCK", "H"))
@@ -96,7 +95,7 @@ def test_names_are_held_against_the_signature():
 def test_only_installed_compilers_are_left():
     space = Space.of(SOURCE, toolchains=("clang++-19", "clang++"))
     assert space.default()["CXX"] == "clang++-19"
-    with pytest.raises(CandidateError, match="line 4: no value of 'CXX' .*available icpx"):
+    with pytest.raises(CandidateError, match=r"line 4: no value of 'CXX' .*available icpx"):
         Space.of(SOURCE, toolchains=("icpx",))
 
 

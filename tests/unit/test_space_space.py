@@ -1,5 +1,5 @@
 from collections import Counter
-from itertools import product
+from itertools import pairwise, product
 from random import Random
 
 import pytest
@@ -65,7 +65,8 @@ def test_points_are_those_that_python_itself_finds(case, seed):
 
 def test_sampling_is_uniform_over_valid_points_and_repeatable():
     space = Space.of(
-        "// @tune A = 1, 2, 3, 4\n// @tune B = 1, 2, 3, 4\n// @tune C = x, y\n// @require A * B <= 4"
+        "// @tune A = 1, 2, 3, 4\n// @tune B = 1, 2, 3, 4\n// @tune C = x, y\n"
+        "// @require A * B <= 4"
     )
     assert space.size == 16
     rng = Random(5)
@@ -98,7 +99,7 @@ def test_large_spaces_are_enumerated_lazily_and_sampled():
 def test_tight_constraints_are_pruned():
     names = [f"T{i}" for i in range(10)]
     lines = [f"// @tune {n} = {', '.join(map(str, range(8)))}" for n in names]
-    lines += [f"// @require {a} == {b}" for a, b in zip(names, names[1:], strict=False)]
+    lines += [f"// @require {a} == {b}" for a, b in pairwise(names)]
     assert Space.of("\n".join(lines)).size == 8
 
 

@@ -1,1 +1,17 @@
 """The archive: append-only SQLite and content-addressed files."""
+
+from kernelwright.store.archive import Archive, StoredEvent, StoredVerdict
+from kernelwright.store.blobs import Blobs
+from kernelwright.store.records import RECORD_VERSION, from_json, to_json
+from kernelwright.store.schema import SCHEMA_VERSION
+
+__all__ = [
+    "RECORD_VERSION",
+    "SCHEMA_VERSION",
+    "Archive",
+    "Blobs",
+    "StoredEvent",
+    "StoredVerdict",
+    "from_json",
+    "to_json",
+]

@@ -1,0 +1,63 @@
+"""Texts by content: zlib-compressed files named by the hash of what they hold."""
+
+import os
+import tempfile
+import zlib
+from pathlib import Path
+
+from kernelwright.errors import ArchiveError
+from kernelwright.model import content_hash
+
+
+class Blobs:
+    """A folder of compressed texts, `ab/cdef....z`; each is written once and never changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, text: str) -> str:
+        """Store a text and return its hash; one that is there already is not written again.
+
+        Written to a temporary file that is flushed to disk and renamed, so that a reader sees the
+        whole text or none, whenever this process is killed. A temporary file may be left over then.
+        """
+        key = content_hash(text)
+        path = self._path(key)
+        if path.exists():
+            return key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(zlib.compress(text.encode("utf-8", "surrogatepass"), 6))
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).rename(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        return key
+
+    def get(self, key: str) -> str:
+        """The text with this hash.
+
+        Raises:
+            ArchiveError: it is missing or damaged.
+        """
+        path = self._path(key)
+        try:
+            data = zlib.decompress(path.read_bytes())
+        except FileNotFoundError:
+            raise ArchiveError(f"the archive lacks the text {key[:12]} ('{path}')") from None
+        except (OSError, zlib.error) as error:
+            raise ArchiveError(f"the text '{path}' cannot be read: {error}") from None
+        text = data.decode("utf-8", "surrogatepass")
+        if content_hash(text) != key:
+            raise ArchiveError(f"the text '{path}' is damaged: it does not have its hash")
+        return text
+
+    def __contains__(self, key: str) -> bool:
+        return self._path(key).exists()
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key[:2] / f"{key[2:]}.z"
