@@ -1,1 +1,13 @@
-"""The winner as an operator."""
+"""The winner as files that can be shipped: C++ source, operator on torch tensors, library."""
+
+from kernelwright.deploy.speed import OperatorSpeed, measure_operator
+from kernelwright.deploy.winner import BuildRecord, WinnerFiles, isa_fingerprint, write_winner
+
+__all__ = [
+    "BuildRecord",
+    "OperatorSpeed",
+    "WinnerFiles",
+    "isa_fingerprint",
+    "measure_operator",
+    "write_winner",
+]

@@ -1,0 +1,175 @@
+"""How fast the deployed operator is inside torch, beside the eager reference.
+
+Run as a program in a process of its own (the judge's process never loads torch):
+`python -m kernelwright.deploy.speed FOLDER SIZES SCALARS DTYPE ROUNDS FLUSH_BYTES`.
+"""
+
+import importlib.util
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kernelwright.errors import HarnessError
+from kernelwright.model import Dtype, Estimate, Machine, Workload
+from kernelwright.numerics import median_estimate, paired_ratio
+from kernelwright.problems import ProblemReference
+
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
+"""Both sides allocate their outputs; freed pages are kept, so that page faults are not timed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSpeed:
+    """Times of one call through `best.py` and of the eager reference, paired by round."""
+
+    cold_us: Estimate
+    """After twice the last level cache was flushed."""
+    cold_eager_us: Estimate
+    cold_speedup: Estimate
+    warm_us: Estimate
+    """Right after a call on the same tensors."""
+    warm_eager_us: Estimate
+    warm_speedup: Estimate
+    rounds: int
+    threads: int
+    used_kernel: bool
+    """False when `best.py` fell back to the reference, so that the times are not the kernel's."""
+    note: str = ""
+    """Why it fell back."""
+
+
+def measure_operator(
+    folder: Path,
+    reference: ProblemReference,
+    workload: Workload,
+    machine: Machine,
+    rounds: int = 30,
+) -> OperatorSpeed:
+    """Time `best.py` of a run folder on one workload, in a fresh process with torch.
+
+    Args:
+        folder: holds what `write_winner` wrote.
+        reference: the problem, for its inputs and its eager reference.
+        workload: sizes, scalars, dtype and distribution.
+        machine: for the number of threads and the size of the cache to flush.
+        rounds: paired rounds, cold and warm each.
+
+    Raises:
+        HarnessError: the process died or took too long.
+    """
+    task = {
+        "folder": str(folder),
+        "reference": reference.to_json(),
+        "sizes": dict(workload.sizes),
+        "scalars": dict(workload.scalars),
+        "dtype": str(workload.dtype),
+        "distribution": workload.distribution,
+        "rounds": rounds,
+        "flush_bytes": 2 * max(machine.l3_bytes, machine.l2_bytes * machine.cores),
+        "threads": machine.cores,
+    }
+    threads = str(machine.cores)
+    environment = os.environ | MALLOC | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    command = [sys.executable, "-m", "kernelwright.deploy.speed", json.dumps(task)]
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise HarnessError("timing the operator inside torch took more than 300 s") from None
+    if done.returncode != 0:
+        raise HarnessError(f"timing the operator inside torch failed: {done.stderr[-2000:]}")
+    return _speed_from(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _speed_from(found: Mapping[str, Any]) -> OperatorSpeed:
+    cold, warm = found["cold"], found["warm"]
+    return OperatorSpeed(
+        cold_us=median_estimate(cold["kernel"]),
+        cold_eager_us=median_estimate(cold["eager"]),
+        cold_speedup=paired_ratio(cold["eager"], cold["kernel"]),
+        warm_us=median_estimate(warm["kernel"]),
+        warm_eager_us=median_estimate(warm["eager"]),
+        warm_speedup=paired_ratio(warm["eager"], warm["kernel"]),
+        rounds=len(cold["kernel"]),
+        threads=found["threads"],
+        used_kernel=not found["note"],
+        note=found["note"],
+    )
+
+
+def _main() -> None:
+    import warnings
+
+    import torch
+
+    from kernelwright.problems import load_problem
+
+    task = json.loads(sys.argv[1])
+    torch.set_num_threads(task["threads"])
+    problem = load_problem(ProblemReference.from_json(task["reference"]))
+    workload = _workload(problem.name, task)
+    inputs = problem.make_inputs(workload, seed=1)
+    arguments = {**inputs, **task["scalars"]}
+    operator = _operator(Path(task["folder"]), problem.name)
+    with warnings.catch_warnings(record=True) as said, torch.no_grad():
+        warnings.simplefilter("always")
+        operator(**arguments)
+    note = "; ".join(str(w.message) for w in said if "runs the reference" in str(w.message))
+    flushed = torch.ones(task["flush_bytes"] // 4)
+    sides: dict[str, Callable[[], Any]] = {
+        "kernel": lambda: operator(**arguments),
+        "eager": lambda: problem(**arguments),
+    }
+    with torch.no_grad():
+        cold = _paired(sides, lambda _: flushed.add_(1.0), task["rounds"])
+        warm = _paired(sides, lambda call: call(), task["rounds"])
+    print(json.dumps({"cold": cold, "warm": warm, "threads": task["threads"], "note": note}))
+
+
+def _workload(problem: str, task: Mapping[str, Any]) -> Workload:
+    from kernelwright.model import FrozenMap
+
+    return Workload(
+        problem, Dtype(task["dtype"]), FrozenMap(task["sizes"]), FrozenMap(task["scalars"]),
+        task["distribution"],
+    )  # fmt: skip
+
+
+def _operator(folder: Path, name: str) -> Callable[..., Any]:
+    spec = importlib.util.spec_from_file_location("best", folder / "best.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)
+
+
+def _paired(
+    sides: Mapping[str, Callable[[], Any]], before: Callable[[Callable[[], Any]], Any], rounds: int
+) -> dict[str, list[float]]:
+    """Microseconds of each side, `rounds` times in random order after three unmeasured calls."""
+    rng = random.Random(0)
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for call in sides.values():
+        for _ in range(3):
+            call()
+    for _ in range(rounds):
+        for name in rng.sample(sorted(sides), len(sides)):
+            before(sides[name])
+            start = time.perf_counter_ns()
+            result = sides[name]()
+            times[name].append((time.perf_counter_ns() - start) / 1000)
+            del result
+    return times
+
+
+if __name__ == "__main__":
+    _main()
