@@ -1,0 +1,41 @@
+"""Folders and small JSON files that outlive a process and may be deleted at any time."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def user_cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/kernelwright` or `~/.cache/kernelwright`; made when missing.
+
+    Falls back to a private folder in the temporary directory where the home is read-only.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(base) / "kernelwright"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    folder = Path(tempfile.gettempdir()) / f"kernelwright-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def read_json(path: Path) -> Any:
+    """The parsed file, or None when it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace the file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        json.dump(value, file)
+    os.replace(file.name, path)
