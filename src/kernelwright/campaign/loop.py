@@ -1,0 +1,209 @@
+"""The campaign: search meets evaluation, under a budget, resumable at every step."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from kernelwright import codegen
+from kernelwright.build import Artifact, CppBuilder
+from kernelwright.campaign.request import CampaignRequest, CampaignStatus, Progress
+from kernelwright.campaign.result import rejected_by_stage
+from kernelwright.campaign.standing import Leader, Standing
+from kernelwright.errors import CandidateError
+from kernelwright.evaluation import Judge
+from kernelwright.model import Candidate, Family, FrozenMap, Machine, Measured, Rejected, Verdict
+from kernelwright.propose import OwnKernelProposer, ProblemView, Proposer, proposer_named
+from kernelwright.search import FamilyView, Request, strategy_named
+from kernelwright.search.strategy import Strategy
+from kernelwright.space import Space
+from kernelwright.store import Archive
+
+BATCH = 4
+"""Candidates asked for, and built, at once."""
+PATIENCE = 30
+"""Evaluations without a gain after which a search has converged."""
+FINALISTS = 3
+"""Candidates that acceptance is tried on, best first, until one is accepted."""
+
+
+@dataclass(slots=True)
+class Campaign:
+    """One search. Everything it learns is in the archive before the next step."""
+
+    request: CampaignRequest
+    machine: Machine
+    builder: CppBuilder
+    judge: Judge
+    archive: Archive
+    progress: Progress
+    standing: Standing = field(init=False)
+    strategy: Strategy = field(init=False)
+    baseline_us: dict[str, float] = field(default_factory=dict[str, float])
+    _binaries: dict[str, tuple[Verdict, float | None]] = field(
+        default_factory=dict[str, tuple[Verdict, float | None]]
+    )
+    _deadline: float = 0.0
+
+    def prepare(self) -> None:
+        """Collect the families, and replay what the archive holds."""
+        self.strategy = strategy_named(self.request.strategy, self.request.seed)
+        families = {family.identity: family for family in self._proposed()}
+        for family in families.values():
+            self.archive.add_family(family)
+        views = tuple(self._family_view(family) for family in families.values())
+        self.standing = Standing(families, views)
+        self._replay()
+
+    def search(self) -> None:
+        """Ask, build, judge and tell until the budget ends or nothing is left to try."""
+        self._deadline = time.monotonic() + 60 * self.request.budget.minutes
+        while not self._finished():
+            requests = self.strategy.ask(self.standing.view(self._remaining()), BATCH)
+            if not requests:
+                self.progress.note("every variant has been tried")
+                return
+            candidates = {r: self.standing.candidate(r) for r in requests}
+            built = self.builder.build_many(candidates.values())
+            for request, candidate in candidates.items():
+                self._judge(request, candidate, built[candidate.identity])
+                if time.monotonic() > self._deadline:
+                    return
+
+    def accept(self) -> tuple[Candidate, Measured] | None:
+        """The best candidate that acceptance confirms; None when none of the finalists is."""
+        for place, leader in enumerate(self.standing.ranked()[:FINALISTS], start=1):
+            self.progress.stage(f"accepting finalist {place}: {leader.candidate.family}")
+            artifact = leader.artifact or self.builder.build(leader.candidate)
+            if isinstance(artifact, Rejected):
+                continue
+            verdict = self.judge.accept(leader.candidate, artifact)
+            self.archive.add_verdict(leader.candidate, verdict)
+            if isinstance(verdict, Measured):
+                return leader.candidate, verdict
+            self.standing.verdicts.append(verdict)
+            self.progress.note(f"finalist {place} was rejected: {verdict.reason}")
+        return None
+
+    def status(self) -> CampaignStatus:
+        """Where the search stands."""
+        leader = self.standing.leader
+        best_us = leader.time_us if leader else None
+        fastest = min(self.baseline_us, key=self.baseline_us.__getitem__, default=None)
+        known = best_us is not None and fastest is not None and best_us > 0
+        fraction = None
+        if leader is not None and leader.verdict.workloads:
+            fraction = leader.verdict.workloads[0].fraction_of_bound
+        return CampaignStatus(
+            evaluations=len(self.standing.tried),
+            budget=self.request.budget,
+            best_us=best_us,
+            best_speedup=self.baseline_us[fastest] / best_us if known else None,  # type: ignore
+            best_baseline=fastest,
+            fraction_of_bound=fraction,
+            rejected=FrozenMap(rejected_by_stage(self.standing.verdicts)),
+            seconds_left=max(0.0, self._deadline - time.monotonic()),
+        )
+
+    def _remaining(self) -> int:
+        return self.request.budget.evaluations - len(self.standing.tried)
+
+    def _finished(self) -> bool:
+        if self._remaining() <= 0 or time.monotonic() > self._deadline:
+            return True
+        if self.standing.measured and self.standing.since_gain() >= PATIENCE:
+            self.progress.note(f"no gain in the last {PATIENCE} variants: stopping early")
+            return True
+        return False
+
+    def _proposed(self) -> Iterable[Family]:
+        view = ProblemView(
+            signature=self.judge.public.signature,
+            program=self.judge.program,
+            dtype=self.judge.dtype,
+            sizes=self.judge.sizes,
+            machine=self.machine,
+        )
+        proposers: list[Proposer] = [OwnKernelProposer(family) for family in self.request.own]
+        proposers += [proposer_named(name) for name in self.request.proposers]
+        for proposer in proposers:
+            yield from proposer.propose(view, (), (), 8)
+
+    def _family_view(self, family: Family) -> FamilyView:
+        names = {*self.judge.public.signature.dimensions, *self.judge.sizes}
+        toolchains = [toolchain.name for toolchain in self.machine.toolchains]
+        space = Space.of(
+            family.source, self.judge.sizes, dimensions=names, toolchains=toolchains
+        )
+        program = self.judge.program
+        predict = None
+        if program is not None and family.lineage.proposer != "own":
+            dtype, sizes, machine = self.judge.dtype, self.judge.sizes, self.machine
+
+            def predict(values):  # noqa: ANN001, ANN202
+                return codegen.predicted_us(family, values, program, sizes, dtype, machine)
+
+        return FamilyView.of(family, space, predict)
+
+    def _replay(self) -> None:
+        """Take in what an earlier, interrupted run of this campaign has judged."""
+        candidates = self.archive.candidates()
+        told = 0
+        for stored in self.archive.verdicts():
+            verdict, candidate = stored.verdict, candidates[stored.candidate]
+            if isinstance(verdict, Measured) and stored.value is None:
+                continue  # an acceptance
+            family = Family(
+                candidate.family, candidate.language, candidate.entry, candidate.source,
+                candidate.lineage,
+            )  # fmt: skip
+            if family.identity not in self.standing.families:
+                continue
+            request = Request(family.identity, candidate.tunables)
+            if any(tried.request == request for tried in self.standing.tried):
+                continue
+            self.standing.record(request, candidate, verdict, stored.value)
+            self.strategy.tell(request, verdict, stored.value)
+            told += 1
+        if told:
+            self.progress.note(f"resumed: {told} verdicts were already there")
+
+    def _judge(
+        self, request: Request, candidate: Candidate, built: Artifact | Rejected
+    ) -> None:
+        value: float | None = None
+        if isinstance(built, Rejected):
+            verdict: Verdict = built
+        elif built.binary_hash in self._binaries:
+            verdict, value = self._binaries[built.binary_hash]
+        else:
+            verdict, value = self._screen(candidate, built)
+            self._binaries[built.binary_hash] = (verdict, value)
+        artifact = None if isinstance(built, Rejected) else built
+        self.archive.add_verdict(candidate, verdict, value)
+        leads = self.standing.record(request, candidate, verdict, value, artifact)
+        self.strategy.tell(request, verdict, value)
+        if leads:
+            self.progress.note(_describe(self.standing.leader))
+        self.progress.update(self.status())
+
+    def _screen(self, candidate: Candidate, built: Artifact) -> tuple[Verdict, float | None]:
+        """Screen against the leader; the value chains the duel's ratio to the leader's value."""
+        leader = self.standing.leader
+        champion = None
+        if leader is not None:
+            artifact = leader.artifact or self.builder.build(leader.candidate)
+            if isinstance(artifact, Artifact):
+                champion = (leader.candidate, artifact)
+        report = self.judge.screen(candidate, built, champion)
+        if isinstance(report.verdict, Rejected):
+            return report.verdict, None
+        if leader is None or report.ratio is None:
+            return report.verdict, 1.0
+        return report.verdict, leader.value * report.ratio.median
+
+
+def _describe(leader: Leader | None) -> str:
+    if leader is None:
+        raise CandidateError("nothing leads")
+    values = " ".join(f"{k}={v}" for k, v in leader.candidate.tunables.items())
+    return f"new best: {leader.time_us:.1f} us  {leader.candidate.family}  {values}"

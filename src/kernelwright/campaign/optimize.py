@@ -1,0 +1,172 @@
+"""`optimize`: from a problem to a winner with its evidence."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kernelwright.build import CppBuilder
+from kernelwright.campaign.loop import Campaign
+from kernelwright.campaign.request import CampaignRequest, Progress, Silent
+from kernelwright.campaign.result import (
+    Document,
+    best_baseline,
+    candidate_document,
+    machine_document,
+    rejected_by_stage,
+    workload_document,
+)
+from kernelwright.deploy import write_winner
+from kernelwright.errors import ArchiveError, MachineError
+from kernelwright.evaluation import Judge, JudgeSettings
+from kernelwright.execution import cache_folder
+from kernelwright.machine import probe
+from kernelwright.model import Candidate, Dtype, Machine, Measured
+from kernelwright.report import write_report
+from kernelwright.store import Archive
+
+
+def open_builder(machine: Machine) -> CppBuilder:
+    """The builder of this machine.
+
+    Raises:
+        MachineError: nothing can be built here.
+    """
+    builder = CppBuilder(machine.toolchains, cache_folder())
+    missing = builder.available()
+    if missing:
+        raise MachineError(missing)
+    return builder
+
+
+def optimize(
+    request: CampaignRequest,
+    progress: Progress | None = None,
+    settings: JudgeSettings | None = None,
+) -> Document:
+    """Search for a kernel, accept the best, write winner and report into the run folder.
+
+    Args:
+        request: what to optimise; an existing run folder is resumed.
+        progress: told what happens.
+        settings: how thorough the judge is.
+
+    Returns:
+        The document that `optimize --json` prints; also in `result.json` of the run folder.
+
+    Raises:
+        UserError: the problem, the machine or the run folder is not usable.
+    """
+    progress, started = progress or Silent(), time.monotonic()
+    settings = settings or JudgeSettings()
+    if request.baselines is not None:
+        settings = replace(settings, baselines=request.baselines)
+    progress.stage("looking at this machine")
+    machine = probe()
+    builder = open_builder(machine)
+    with _open_archive(request) as archive:
+        archive.add_machine(machine)
+        judge = Judge(
+            request.reference, request.dtype, request.sizes, machine, builder,
+            seed=None, settings=settings,
+        )  # fmt: skip
+        with judge.open(progress.stage):
+            campaign = Campaign(request, machine, builder, judge, archive, progress)
+            campaign.prepare()
+            document = _run(campaign, judge, archive, progress)
+        document["seconds"] = round(time.monotonic() - started, 2)
+        document["machine_facts"] = machine_document(machine)
+        archive.add_event("result", **document)
+    progress.stage("writing the report")
+    document["report"] = str(write_report(request.folder))
+    (request.folder / "result.json").write_text(json.dumps(document, indent=2) + "\n")
+    return document
+
+
+def _run(campaign: Campaign, judge: Judge, archive: Archive, progress: Progress) -> Document:
+    accepted: tuple[Candidate, Measured] | None = None
+    advice = ""
+    if campaign.standing.families:
+        progress.stage("measuring baselines")
+        campaign.baseline_us = judge.time_baselines()
+        progress.stage("searching")
+        campaign.search()
+        accepted = campaign.accept()
+        if accepted is None:
+            advice = "no candidate was accepted: use the best baseline"
+    else:
+        advice = f"no generator or recipe matches: {judge.unmatched_reason or 'use a baseline'}"
+        campaign.baseline_us = judge.time_baselines()
+        progress.note(advice)
+    archive.add_event("baselines", median_us=campaign.baseline_us)
+    document: Document = {
+        "problem": judge.public.name,
+        "dtype": str(judge.dtype),
+        "sizes": dict(judge.sizes),
+        "machine": campaign.machine.name,
+        "evaluations": len(campaign.standing.tried),
+        "rejected": rejected_by_stage(campaign.standing.verdicts),
+        "best": None,
+        "workloads": [],
+        "verified": judge.verified(),
+        "derived": list(judge.public.derived),
+    }
+    if accepted is None:
+        return document | _advice(advice, campaign.baseline_us)
+    candidate, verdict = accepted
+    winner = write_winner(
+        campaign.request.folder, candidate, judge.public, judge.dtype, campaign.request.reference,
+        campaign.machine,
+    )  # fmt: skip
+    document["best"] = candidate_document(candidate, str(winner.source))
+    document["operator"] = str(winner.operator)
+    document["workloads"] = [workload_document(w) for w in verdict.workloads]
+    fastest = best_baseline(verdict.workloads[0])
+    if fastest is not None and fastest[1].high < 1:
+        document |= _advice(f"the baseline '{fastest[0]}' is faster than the best kernel", {})
+    return document
+
+
+def _advice(text: str, baselines: dict[str, float]) -> dict[str, Any]:
+    document: dict[str, Any] = {"advice": text}
+    if baselines:
+        best = min(baselines, key=baselines.__getitem__)
+        document |= {"best_baseline": best, "baseline_us": baselines}
+    return document
+
+
+def _open_archive(request: CampaignRequest) -> Archive:
+    """Create the run folder, or open the one that is there if it asks for the same.
+
+    Raises:
+        ArchiveError: the folder belongs to another request.
+    """
+    asked = _identity(request)
+    if not Archive.exists(request.folder):
+        return Archive.create(request.folder, asked)
+    archive = Archive.open(request.folder)
+    before = archive.campaign
+    for key in ("problem", "dtype", "sizes"):
+        if before.get(key) != asked[key]:
+            archive.close()
+            raise ArchiveError(
+                f"the run folder '{request.folder}' is of {before.get('problem')} "
+                f"{before.get('dtype') or ''} {before.get('sizes') or ''}: choose another --run"
+            )
+    return archive
+
+
+def _identity(request: CampaignRequest) -> dict[str, Any]:
+    dtype: Dtype | None = request.dtype
+    return {
+        "problem": f"{Path(request.reference.path).name}:{request.reference.function or ''}",
+        "reference": request.reference.to_json(),
+        "dtype": str(dtype) if dtype else None,
+        "sizes": dict(request.sizes) if request.sizes is not None else None,
+        "strategy": request.strategy,
+        "proposers": list(request.proposers),
+        "seed": request.seed,
+        "evaluations": request.budget.evaluations,
+        "minutes": request.budget.minutes,
+    }

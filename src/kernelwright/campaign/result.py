@@ -1,0 +1,141 @@
+"""Results as JSON documents: the shapes that scripts rely on."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kernelwright.model import Candidate, Estimate, Machine, Measured, Rejected, WorkloadResult
+
+Document = dict[str, Any]
+
+
+def interval(estimate: Estimate) -> list[float]:
+    """`[low, high]`."""
+    return [estimate.low, estimate.high]
+
+
+def workload_document(result: WorkloadResult) -> Document:
+    """One workload: times in microseconds, speed-ups as baseline time over kernel time."""
+    workload = result.workload
+    document: Document = {
+        "sizes": dict(workload.sizes),
+        "scalars": dict(workload.scalars),
+        "dtype": str(workload.dtype),
+        "distribution": workload.distribution,
+        "tier": workload.tier,
+        "median_us": result.time_us.median,
+        "ci_us": interval(result.time_us),
+        "rounds": result.rounds,
+        "within_target": result.within_target,
+        "bound_us": None,
+        "limiter": None,
+        "fraction_of_bound": result.fraction_of_bound,
+        "baselines": {peer.name: peer.time_us.median for peer in result.peers},
+        "speedup": {peer.name: peer.speedup.median for peer in result.peers},
+        "speedup_ci": {peer.name: interval(peer.speedup) for peer in result.peers},
+        "baseline_errors": {
+            peer.name: {"passes_check": peer.passes_check, "error": peer.error}
+            for peer in result.peers
+        },
+        "absent": dict(result.absent),
+        "error": result.error,
+    }
+    if result.bound is not None:
+        document |= {
+            "bound_us": result.bound.median_us,
+            "limiter": result.bound.limiter,
+            "bytes_moved": result.bound.bytes_moved,
+            "operations": result.bound.operations,
+            "roof": {"kernel": result.bound.roof, "rate": result.bound.roof_rate},
+        }
+    return document
+
+
+def best_baseline(result: WorkloadResult) -> tuple[str, Estimate] | None:
+    """The fastest baseline that passes the check, with our speed-up over it.
+
+    Where none passes, the fastest of all (its error stands beside it in the document).
+    """
+    passing = [peer for peer in result.peers if peer.passes_check] or list(result.peers)
+    if not passing:
+        return None
+    fastest = min(passing, key=lambda peer: peer.time_us.median)
+    return fastest.name, fastest.speedup
+
+
+def machine_document(machine: Machine) -> Document:
+    """The facts of a machine that results are read with."""
+    return {
+        "name": machine.name,
+        "cpu": machine.cpu,
+        "cores": machine.cores,
+        "vector_bits": machine.vector_bits,
+        "l2_bytes": machine.l2_bytes,
+        "l3_bytes": machine.l3_bytes,
+        "os": machine.os,
+        "isolation": machine.isolation,
+        "read_gbs": machine.read_gbs,
+        "copy_gbs": machine.copy_gbs,
+        "triad_gbs": machine.triad_gbs,
+        "fma_gflops": machine.fma_gflops,
+        "toolchains": {t.name: t.version for t in machine.toolchains},
+        "missing": dict(machine.missing),
+        "versions": dict(machine.versions),
+    }
+
+
+def rejected_by_stage(verdicts: Iterable[Measured | Rejected]) -> dict[str, int]:
+    """How many were rejected at each stage."""
+    counts: dict[str, int] = {}
+    for verdict in verdicts:
+        if isinstance(verdict, Rejected):
+            counts[str(verdict.stage)] = counts.get(str(verdict.stage), 0) + 1
+    return counts
+
+
+def candidate_document(candidate: Candidate, path: str | None) -> Document:
+    """The winner."""
+    return {
+        "candidate": candidate.identity,
+        "family": candidate.family,
+        "language": candidate.language,
+        "path": path,
+        "tunables": dict(candidate.tunables),
+        "proposer": candidate.lineage.proposer,
+    }
+
+
+def suite_row(problem: str, document: Mapping[str, Any]) -> Document:
+    """One row of a suite table from an `optimize` document."""
+    bench = next((w for w in document["workloads"] if w["tier"] == "bench"), None)
+    row: Document = {"problem": problem, "dtype": document["dtype"], "answer": "baseline"}
+    row |= {"evaluations": document["evaluations"], "seconds": document["seconds"]}
+    if bench is None or not bench["baselines"]:
+        reason = document.get("advice", "no kernel was found")
+        return row | {"sizes": document["sizes"], "reason": reason, "speedup_kernel": None}
+    errors = bench["baseline_errors"]
+    passing = [n for n in bench["baselines"] if errors[n]["passes_check"]] or [*bench["baselines"]]
+    best = min(passing, key=lambda name: bench["baselines"][name])
+    speedup = bench["speedup"][best]
+    bound = bench["bound_us"]
+    return row | {
+        "sizes": bench["sizes"],
+        "best_baseline": best,
+        "baselines_run": sorted(bench["baselines"]),
+        "absent": bench["absent"],
+        "baseline_us": bench["baselines"][best],
+        "ours_us": bench["median_us"],
+        "ci_us": bench["ci_us"],
+        "bound_us": bound,
+        "limiter": bench["limiter"],
+        "roof": bench.get("roof"),
+        "speedup_kernel": speedup,
+        "ci": bench["speedup_ci"][best],
+        "speedup_answer": max(1.0, speedup),
+        "speedup_eager": bench["speedup"].get("eager"),
+        "speedup_compile": bench["speedup"].get("compile"),
+        "fraction_of_bound": bench["fraction_of_bound"],
+        "contested": bound is not None and bench["baselines"][best] <= 4 * bound,
+        "family": (document["best"] or {}).get("family"),
+        "within_target": bench["within_target"],
+        "answer": "kernel" if speedup > 1 else "baseline",
+    }
