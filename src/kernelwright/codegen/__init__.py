@@ -1,1 +1,40 @@
-"""Generates kernel sources from the expression form."""
+"""Kernels from the expression form: pointwise, rowwise and contractions, as C++17 with OpenMP."""
+
+from collections.abc import Mapping
+
+from kernelwright.codegen import rowwise
+from kernelwright.expr.nodes import Program
+from kernelwright.model import Dtype, Family, Machine
+
+
+def families(
+    program: Program, dtype: Dtype, machine: Machine, sizes: Mapping[str, int], entry: str
+) -> tuple[Family, ...]:
+    """Every family that computes the program on this machine, most specific first.
+
+    Args:
+        program: What is to be computed.
+        dtype: Element type of the workload.
+        machine: Where the kernels will run: vector width, caches, compilers.
+        sizes: The dimensions that matter for speed; the kernels are right for all sizes.
+        entry: Name of the exported function.
+
+    Returns:
+        Families with declared tunables and good first assignments; empty when nothing matches.
+    """
+    return rowwise.families(program, dtype, machine, sizes, entry)
+
+
+def predicted_us(
+    family: Family,
+    values: Mapping[str, int | str],
+    program: Program,
+    sizes: Mapping[str, int],
+    dtype: Dtype,
+    machine: Machine,
+) -> float:
+    """Time of one assignment by a simple model of its schedule, in microseconds, for ranking."""
+    return rowwise.predicted_us(values, program, sizes, dtype, machine)
+
+
+__all__ = ["families", "predicted_us"]

@@ -1,0 +1,262 @@
+// Contraction: C(i, j) = sum over k of a(i, k) * b(k, j), in float32, with any epilogue.
+//
+// The scheme is that of Goto and van de Geijn ("Anatomy of high-performance matrix
+// multiplication", 2008) as laid out in BLIS: a register tile of MR x NR accumulators walks down a
+// packed panel of A and a packed panel of B; panels are cut by KC (depth), MC (rows) and NC
+// (columns) so that they stay in L1, L2 and L3. Operands are widened to float, and evaluated when
+// they are expressions, while they are packed. The finished tile goes to `epilogue` while it is
+// still in L1, so nothing but the final outputs is ever written to memory when K <= KC.
+//
+// A panel of A holds MR rows in blocks of KB steps of k, zero beyond the last row:
+//   a_inner_k:  element (i, k) at (k / KB) * MR * KB + i * KB + k % KB   (rows are contiguous in k)
+//   otherwise:  element (i, k) at k * MR + i
+// A panel of B holds NR columns, element (k, j) at k * NR + j, zero beyond the last column.
+namespace contraction {
+
+typedef simd::floats vec;
+typedef float vec_u __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+constexpr int NR = NV * LANES;
+constexpr int KB = 16;
+constexpr int64_t ALIGN = 64;
+
+#if defined(__clang__)
+#define KW_UNROLL _Pragma("unroll")
+#else
+#define KW_UNROLL _Pragma("GCC unroll 64")
+#endif
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// One step of k: a rank-one update of the register tile.
+template <int AI>
+inline __attribute__((always_inline)) void rank_one(vec (&acc)[MR][NV], const float* a,
+                                                    const float* b) {
+  vec columns[NV];
+  KW_UNROLL
+  for (int v = 0; v < NV; ++v) columns[v] = *(const vec_u*)(b + v * LANES);
+  KW_UNROLL
+  for (int i = 0; i < MR; ++i) {
+    const vec row = a[i * AI] - vec{};
+    KW_UNROLL
+    for (int v = 0; v < NV; ++v) acc[i][v] += row * columns[v];
+  }
+}
+
+// tile(i, j) (+)= sum over k of a panel of A times a panel of B whose rows are `ldb` apart.
+template <bool a_inner_k>
+inline void micro_kernel(int64_t depth, const float* a, const float* b, int64_t ldb, float* tile,
+                         bool accumulate) {
+  constexpr int AI = a_inner_k ? KB : 1, AK = a_inner_k ? 1 : MR;
+  vec acc[MR][NV];
+  KW_UNROLL
+  for (int i = 0; i < MR; ++i) {
+    KW_UNROLL
+    for (int v = 0; v < NV; ++v)
+      acc[i][v] = accumulate ? *(const vec_u*)(tile + i * NR + v * LANES) : vec{};
+  }
+  int64_t k = 0;
+  for (; k + KB <= depth; k += KB, a += MR * KB) {
+    for (int inner = 0; inner < KB; inner += UNROLL_K, b += UNROLL_K * ldb) {
+      KW_UNROLL
+      for (int u = 0; u < UNROLL_K; ++u) {
+#if PREFETCH > 0
+        KW_UNROLL
+        for (int line = 0; line < NR; line += 16)
+          __builtin_prefetch(b + (u + PREFETCH) * ldb + line);
+#endif
+        rank_one<AI>(acc, a + (inner + u) * AK, b + u * ldb);
+      }
+    }
+  }
+  const int rest = int(depth - k);
+  for (int u = 0; u < rest; ++u, b += ldb) rank_one<AI>(acc, a + u * AK, b);
+  KW_UNROLL
+  for (int i = 0; i < MR; ++i) {
+    KW_UNROLL
+    for (int v = 0; v < NV; ++v) *(vec_u*)(tile + i * NR + v * LANES) = acc[i][v];
+  }
+}
+
+// Where element (i, k) of an A panel with contiguous rows lies.
+inline int64_t inner_k(int64_t i, int64_t k) { return (k / KB * MR + i) * KB + k % KB; }
+
+// Zeros in the rows of an A panel beyond the last row of A.
+inline void clear_rows(float* panel, int first, int64_t depth) {
+  for (int64_t k = 0; k < depth; k += KB)
+    for (int i = first; i < MR; ++i)
+      for (int u = 0; u < KB; ++u) panel[inner_k(i, k) + u] = 0.0f;
+}
+
+// Packs lines that are contiguous along the panel (A transposed in memory): WIDTH per step of k.
+template <int WIDTH, typename Line>
+inline void pack_lines(Line line, int count, int64_t depth, float* to) {
+  for (int64_t k = 0; k < depth; ++k, to += WIDTH) {
+    const auto* from = line(k);
+    if (count == WIDTH) {
+      for (int j = 0; j < WIDTH; ++j) to[j] = to_float(from[j]);
+    } else {
+      for (int j = 0; j < count; ++j) to[j] = to_float(from[j]);
+      for (int j = count; j < WIDTH; ++j) to[j] = 0.0f;
+    }
+  }
+}
+
+// Packs columns of B that are contiguous in k (B transposed in memory): T x T blocks through L1.
+template <int WIDTH, typename Column>
+inline void pack_transposed(Column column, int count, int64_t depth, float* to) {
+  constexpr int T = 16;
+  for (int j = 0; j < WIDTH; j += T) {
+    const int width = WIDTH - j < T ? WIDTH - j : T;
+    for (int64_t k = 0; k < depth; k += T) {
+      const int high = int(least(T, depth - k));
+      float block[T][T] = {};
+      for (int c = 0; c < width && j + c < count; ++c) {
+        const auto* from = column(j + c) + k;
+        if (high == T) {
+          for (int r = 0; r < T; ++r) block[c][r] = to_float(from[r]);
+        } else {
+          for (int r = 0; r < high; ++r) block[c][r] = to_float(from[r]);
+        }
+      }
+      for (int r = 0; r < high; ++r)
+        for (int c = 0; c < width; ++c) to[(k + r) * WIDTH + j + c] = block[c][r];
+    }
+  }
+}
+
+// How the work is cut; the same numbers size the workspace and drive the loops.
+template <class P>
+struct Plan {
+  int64_t kc, mc, nc, threads, a_bytes, b_bytes, partial_bytes;
+  bool split_k;
+
+  explicit Plan(const P& p) {
+    threads = omp_get_max_threads();
+    kc = least(KC, round_up(p.depth_count, KB));
+    mc = least(round_up(MC, MR), round_up(p.row_count, MR));
+    nc = least(round_up(NC, NR), round_up(p.column_count, NR));
+    split_k = p.depth_count > kc;
+    a_bytes = round_up(P::products * mc * kc * 4, 4096) + 64 * 5;
+    b_bytes = round_up(P::products * kc * nc * 4, 4096) + 64 * 3;
+    const int64_t tiles = ceil_div(p.row_count, MR) * ceil_div(p.column_count, NR);
+    partial_bytes = split_k ? round_up(tiles * P::products * MR * NR * 4, 4096) : 0;
+  }
+  int64_t b_copies() const { return PARTITION == 0 ? 1 : threads; }
+  int64_t partial_copies() const { return PARTITION == 2 ? threads : 1; }
+  int64_t bytes() const {
+    return ALIGN + threads * a_bytes + b_copies() * b_bytes + partial_copies() * partial_bytes;
+  }
+};
+
+struct Range {
+  int64_t begin, end;
+};
+
+// The share of `part` out of `parts` of `total`, in whole multiples of `unit`.
+inline Range share(int64_t total, int64_t unit, int64_t part, int64_t parts) {
+  const int64_t units = ceil_div(total, unit);
+  return {least(total, units * part / parts * unit), least(total, units * (part + 1) / parts * unit)};
+}
+
+// One block of packed A times one block of packed B, tile by tile.
+template <class P>
+inline void macro_kernel(const P& p, int64_t batch, Range rows, Range columns, Range ks,
+                         const float* a, const float* b, float* partial) {
+  const int64_t depth = ks.end - ks.begin, a_panel = MR * round_up(depth, KB), b_panel = NR * depth;
+  const int64_t row_panels = ceil_div(rows.end - rows.begin, MR);
+  const int64_t column_panels = ceil_div(columns.end - columns.begin, NR);
+  const int64_t all_columns = ceil_div(p.column_count, NR);
+  alignas(64) float local[P::products * MR * NR];
+  for (int64_t t = 0; t < row_panels * column_panels; ++t) {
+    const int64_t ip = ORDER ? t / column_panels : t % row_panels;
+    const int64_t jp = ORDER ? t % column_panels : t / row_panels;
+    const int64_t i = rows.begin + ip * MR, j = columns.begin + jp * NR;
+    float* tile = local;
+    if (partial) tile = partial + (i / MR * all_columns + j / NR) * (P::products * MR * NR);
+    for (int r = 0; r < P::products; ++r) {
+      const float* panel = b + (jp * P::products + r) * b_panel;
+      int64_t ldb = NR;
+#if !PACK_B
+      if (j + NR <= p.column_count) {
+        panel = p.b_in_place(r, batch, ks.begin, j);
+        ldb = p.b_stride(r);
+      }
+#endif
+      micro_kernel<P::a_inner_k>(depth, a + (ip * P::products + r) * a_panel, panel, ldb,
+                                 tile + r * MR * NR, ks.begin > 0);
+    }
+    if (ks.end == p.depth_count)
+      p.epilogue(batch, i, j, int(least(MR, p.row_count - i)), int(least(NR, p.column_count - j)), tile);
+  }
+}
+
+// Packs a block of B. Chunks of k go round the threads, and within a chunk the panels are innermost:
+// the chunk's rows are read whole, so few pages of memory are open at a time.
+template <class P>
+inline void pack_b_panels(const P& p, int64_t batch, Range columns, Range ks, float* b, int64_t first,
+                          int64_t step) {
+  constexpr int64_t CHUNK = 32;
+  const int64_t depth = ks.end - ks.begin;
+  for (int64_t k = first * CHUNK; k < depth; k += step * CHUNK) {
+    float* to = b + k * NR;
+    for (int64_t j = columns.begin; j < columns.end; j += NR)
+      for (int r = 0; r < P::products; ++r, to += NR * depth) {
+#if !PACK_B
+        if (j + NR <= p.column_count) continue;
+#endif
+        p.pack_b(r, batch, j, int(least(NR, p.column_count - j)), ks.begin + k, least(CHUNK, depth - k), to);
+      }
+  }
+}
+
+template <class P>
+inline void pack_a_panels(const P& p, int64_t batch, Range rows, Range ks, float* a) {
+  const int64_t depth = ks.end - ks.begin;
+  for (int64_t i = rows.begin; i < rows.end; i += MR)
+    for (int r = 0; r < P::products; ++r, a += MR * round_up(depth, KB))
+      p.pack_a(r, batch, i, int(least(MR, p.row_count - i)), ks.begin, depth, a);
+}
+
+// The whole contraction. PARTITION: 0 rows (B packed once for all), 1 columns, 2 batches.
+template <class P>
+inline int run(const P& p, void* workspace, int64_t workspace_bytes) {
+  const Plan<P> plan(p);
+  if (workspace_bytes < plan.bytes()) return 1;
+  char* base = (char*)(((uintptr_t)workspace + ALIGN - 1) / ALIGN * ALIGN);
+#pragma omp parallel num_threads(int(plan.threads))
+  {
+    const int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
+    float* a = (float*)(base + me * plan.a_bytes);
+    char* after_a = base + plan.threads * plan.a_bytes;
+    float* b = (float*)(after_a + (PARTITION == 0 ? 0 : me * plan.b_bytes));
+    char* after_b = after_a + plan.b_copies() * plan.b_bytes;
+    float* partial = nullptr;
+    if (plan.split_k) partial = (float*)(after_b + (PARTITION == 2 ? me * plan.partial_bytes : 0));
+    const Range batches = PARTITION == 2 ? share(p.batch_count, 1, me, team) : Range{0, p.batch_count};
+    const Range rows = PARTITION == 0 ? share(p.row_count, MR, me, team) : Range{0, p.row_count};
+    const Range columns = PARTITION == 1 ? share(p.column_count, NR, me, team) : Range{0, p.column_count};
+    for (int64_t batch = batches.begin; batch < batches.end; ++batch)
+      for (int64_t j = columns.begin; j < columns.end; j += plan.nc)
+        for (int64_t k = 0; k == 0 || k < p.depth_count; k += plan.kc) {
+          const Range js{j, least(columns.end, j + plan.nc)}, ks{k, least(p.depth_count, k + plan.kc)};
+          pack_b_panels(p, batch, js, ks, b, PARTITION == 0 ? me : 0, PARTITION == 0 ? team : 1);
+#if PARTITION == 0
+#pragma omp barrier
+#endif
+          for (int64_t i = rows.begin; i < rows.end; i += plan.mc) {
+            const Range is{i, least(rows.end, i + plan.mc)};
+            pack_a_panels(p, batch, is, ks, a);
+            macro_kernel(p, batch, is, js, ks, a, b, partial);
+          }
+#if PARTITION == 0
+#pragma omp barrier
+#endif
+        }
+  }
+  return 0;
+}
+
+}  // namespace contraction

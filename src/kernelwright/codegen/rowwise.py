@@ -1,0 +1,235 @@
+"""Pointwise and rowwise kernels: a whole source with its tunables from a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kernelwright.codegen.emit import Context, Scope
+from kernelwright.codegen.functions import HEAVY
+from kernelwright.codegen.library import paste
+from kernelwright.codegen.nests import NestWriter, kept_row_text, sweeps
+from kernelwright.expr.nodes import Apply, Load, Program, walk
+from kernelwright.expr.rowwise import RowwisePlan, match
+from kernelwright.model import Dtype, Family, FrozenMap, Lineage, Machine
+
+Values = Mapping[str, int | str]
+
+_INCLUDES = """\
+#include "kernelwright.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include <omp.h>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif"""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Tunables in order of declaration, default first, and good assignments."""
+
+    tunables: tuple[tuple[str, tuple[int | str, ...]], ...]
+    defaults: tuple[FrozenMap[str, int | str], ...]
+
+
+def families(
+    program: Program, dtype: Dtype, machine: Machine, sizes: Mapping[str, int], entry: str
+) -> tuple[Family, ...]:
+    """The pointwise or rowwise family of a program; empty when it is neither."""
+    plan = match(program)
+    if plan is None or dtype is Dtype.F64:
+        return ()
+    context = Context(program.signature, dtype)
+    writers, call, body = _kernel_body(context, plan)
+    features = set[str]().union(*(w.features for w in writers))
+    schedule = plan_schedule(plan, program, features, dtype, machine, sizes)
+    name = "pointwise" if plan.pointwise else "rowwise"
+    source = _source(name, context, schedule, writers, [*call.lines, *body], entry)
+    return (Family(name, "cpp", entry, source, Lineage("recipe", note=name), schedule.defaults),)
+
+
+def _kernel_body(context: Context, plan: RowwisePlan) -> tuple[list[NestWriter], Scope, list[str]]:
+    call = Scope(context, None, [])
+    writers: list[NestWriter] = []
+    lines: list[str] = []
+    for nest in plan.nests:
+        works = (*nest.reductions, *nest.stores)
+        context.count_uses([work.body for work in works])
+        writer = NestWriter(context, nest)
+        lines += ["", *writer.write(call)]
+        writers.append(writer)
+    return writers, call, lines
+
+
+def _source(
+    name: str,
+    context: Context,
+    schedule: Schedule,
+    writers: list[NestWriter],
+    body: list[str],
+    entry: str,
+) -> str:
+    signature = context.signature
+    declared = [
+        f"// @tune {tunable} = {', '.join(_literal(v) for v in values)}"
+        for tunable, values in schedule.tunables
+    ]
+    parts = [f"// {name}: {', '.join(t.name for t in signature.outputs)} from "
+             f"{', '.join(t.name for t in signature.inputs)}, {context.dtype} workloads.",
+             *declared, "", _INCLUDES, "", paste(context.blocks), ""]  # fmt: skip
+    kept = kept_row_text(writers)
+    arguments = [f"int64_t {d}" for d in signature.dimensions]
+    arguments += [f"{s.c_type} {s.name}" for s in signature.scalars]
+    names = ", ".join((*signature.dimensions, *(s.name for s in signature.scalars)))
+    check: list[str] = []
+    if kept:
+        slots = max(len(w.kept) for w in writers)
+        rounded = f"return ({kept} + 15) / 16 * 16;"
+        parts += [
+            "// Floats in the scratch row of a thread.",
+            f"static int64_t kept_row({', '.join(arguments)}) {{",
+            *(f"    (void){n};" for n in names.split(", ") if n),
+            f"    {rounded}", "}", "",
+            f'extern "C" {signature.workspace_prototype(entry)} {{',
+            f"    const int64_t floats = {slots} * kept_row({names}) * omp_get_max_threads();",
+            "    return CACHE_ROW ? floats * (int64_t)sizeof(float) : 0;", "}", "",
+        ]  # fmt: skip
+        check = [f"    if (workspace_bytes < {entry}_workspace({names})) return 1;"]
+    used = [*check] if check else ["    (void)workspace, (void)workspace_bytes;"]
+    parts += [
+        f'extern "C" {signature.prototype(entry, context.dtype)} {{',
+        "    (void)prepared, (void)stream;",
+        *used,
+        *("    " + line if line and not line.startswith("#") else line for line in body),
+        "    return 0;",
+        "}",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _literal(value: int | str) -> str:
+    return str(value) if isinstance(value, int) or "+" in value and '"' in value else _quoted(value)
+
+
+def _quoted(value: str) -> str:
+    return f'"{value}"' if " " in value else value
+
+
+# -- tunables ----------------------------------------------------------------------------------
+
+
+def plan_schedule(
+    plan: RowwisePlan,
+    program: Program,
+    features: set[str],
+    dtype: Dtype,
+    machine: Machine,
+    sizes: Mapping[str, int],
+) -> Schedule:
+    """Tunables that have an effect on this plan, and assignments to try first."""
+    native = max(4, machine.vector_bits // 32)
+    lanes = [n for n in (native, native * 2, native // 2) if 4 <= n <= 32]
+    unroll = (2, 4, 1, 8) if plan.pointwise else (4, 2, 1, 8)
+    choices: dict[str, tuple[int | str, ...]] = {"LANES": tuple(lanes), "UNROLL": unroll}
+    if "STREAM" in features:
+        choices["STREAM"] = (1, 0) if _leaves_cache(program, dtype, machine, sizes) else (0, 1)
+    if "CACHE_ROW" in features:
+        choices["CACHE_ROW"] = (1, 0)
+    if "ROWS" in features:
+        choices["ROWS"] = (2, 4, 1, 8)
+    if "PREFETCH" in features:
+        choices["PREFETCH"] = (0, 512, 1024, 2048, 4096)
+    compilers = sorted((t.name for t in machine.toolchains), key=lambda n: ("clang" not in n, n))
+    if compilers:
+        choices["CXX"] = tuple(compilers)
+    wide = " -mprefer-vector-width=512" if machine.vector_bits == 512 else ""
+    choices["FLAGS"] = (f"-O3 -march=native{wide}",)
+    return Schedule(tuple(choices.items()), _assignments(choices))
+
+
+def _assignments(choices: Mapping[str, tuple[int | str, ...]]) -> tuple[FrozenMap[str, int | str], ...]:
+    """The declared defaults, then one departure at a time, most promising first."""
+    first = {name: values[0] for name, values in choices.items()}
+    departures: list[dict[str, int | str]] = [
+        {},
+        {"PREFETCH": 1024},
+        {"ROWS": 4, "PREFETCH": 1024},
+        {"UNROLL": 2 if first["UNROLL"] == 4 else 4},
+        {"LANES": choices["LANES"][min(1, len(choices["LANES"]) - 1)]},
+        {"PREFETCH": 2048, "UNROLL": 1},
+        {"CXX": choices["CXX"][-1]} if "CXX" in choices else {},
+        {"STREAM": 1 - int(first["STREAM"])} if "STREAM" in first else {},
+    ]
+    found = [{**first, **{k: v for k, v in d.items() if k in first}} for d in departures]
+    return tuple(dict.fromkeys(FrozenMap(values) for values in found))
+
+
+def _leaves_cache(
+    program: Program, dtype: Dtype, machine: Machine, sizes: Mapping[str, int]
+) -> bool:
+    """Whether the outputs exceed what the last level would hold for a next reader."""
+    written = sum(t.nbytes(sizes, dtype) for t in program.signature.outputs)
+    return written > max(machine.l2_bytes, machine.l3_bytes // 16)
+
+
+# -- prediction --------------------------------------------------------------------------------
+
+
+def predicted_us(
+    values: Values, program: Program, sizes: Mapping[str, int], dtype: Dtype, machine: Machine
+) -> float:
+    """Time of a schedule: bytes against memory, instructions against the cores.
+
+    The memory part counts a line that is written without streaming twice, since it is read first.
+    The compute part counts rough instructions per vector and, for reductions, the latency of a
+    chain of accumulators. The greater of the two is the time, plus a part of the lesser.
+    """
+    plan = match(program)
+    if plan is None:
+        return float("inf")
+    signature = program.signature
+    read = sum(t.nbytes(sizes, dtype) for t in signature.inputs)
+    written = sum(t.nbytes(sizes, dtype) for t in signature.outputs)
+    stream = values.get("STREAM", 0) == 1
+    traffic = read + written * (1 if stream or not _leaves_cache(program, dtype, machine, sizes) else 2)
+    bandwidth = (machine.copy_gbs or 10.0 * machine.cores) * 1e3
+    ahead = values.get("PREFETCH", 0)
+    memory = traffic / bandwidth * (0.97 if ahead in (512, 1024, 2048) else 1.0)
+    compute = _compute_us(values, plan, sizes, machine)
+    return max(memory, compute) + 0.2 * min(memory, compute)
+
+
+def _compute_us(values: Values, plan: RowwisePlan, sizes: Mapping[str, int], machine: Machine) -> float:
+    from kernelwright.model import evaluate_dimension
+
+    lanes, unroll = int(values.get("LANES", 8)), int(values.get("UNROLL", 1))
+    native = max(4, machine.vector_bits // 32)
+    cycles = 0.0
+    for nest in plan.nests:
+        rows = 1.0
+        for bound in nest.rows:
+            rows *= evaluate_dimension(bound.extent, sizes)
+        before: set[object] = set()
+        for sweep in sweeps(nest):
+            elements = rows
+            for bound in sweep.columns:
+                elements *= evaluate_dimension(bound.extent, sizes)
+            instructions = 2.0
+            for node in walk(*sweep.roots):
+                known = node in before and values.get("CACHE_ROW", 0) == 1
+                cost = HEAVY.get(node.op, 1) if isinstance(node, Apply) else isinstance(node, Load)
+                instructions += 0 if known else cost
+            before |= set(walk(*sweep.roots))
+            passes = max(1.0, lanes / native)
+            steps = instructions * passes / 2.0 + 1.0 / unroll
+            if sweep.reductions:
+                chains = unroll * passes * int(values.get("ROWS", 1))
+                steps = max(steps, 4.0 * passes / chains)
+            cycles += elements / lanes * steps
+    return cycles / (2.5e3 * machine.cores)
