@@ -1,5 +1,7 @@
 """The expression form of a reference, its skeletons and its schedules."""
 
+from kernelwright.expr.evaluate import evaluate
+from kernelwright.expr.kinds import Kinds
 from kernelwright.expr.nodes import (
     OPERATIONS,
     Apply,
@@ -18,6 +20,10 @@ from kernelwright.expr.nodes import (
     transform,
     walk,
 )
+from kernelwright.expr.operations import operations
+from kernelwright.expr.pretty import pretty
+from kernelwright.expr.serialize import from_json, to_json
+from kernelwright.expr.simplify import axis_extents, simplify
 
 __all__ = [
     "OPERATIONS",
@@ -25,6 +31,7 @@ __all__ = [
     "Axis",
     "Constant",
     "Extent",
+    "Kinds",
     "Load",
     "Node",
     "Output",
@@ -32,8 +39,15 @@ __all__ = [
     "Program",
     "Reduce",
     "Scan",
+    "axis_extents",
+    "evaluate",
     "free_axes",
+    "from_json",
+    "operations",
+    "pretty",
+    "simplify",
     "substitute",
+    "to_json",
     "transform",
     "walk",
 ]

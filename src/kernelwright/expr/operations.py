@@ -1,0 +1,61 @@
+"""How much arithmetic a program asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+
+from kernelwright.expr.kinds import Kinds
+from kernelwright.expr.nodes import Apply, Axis, Node, Program, Reduce, Scan, substitute, walk
+from kernelwright.expr.simplify import axis_extents, free_names
+from kernelwright.model import evaluate_dimension
+
+_FREE = frozenset({"to_float", "to_int", "to_bool", "where", "and", "or", "not"})
+
+
+def operations(program: Program, sizes: Mapping[str, int]) -> float:
+    """Floating point operations at these sizes (a fused multiply-add counts 2).
+
+    Each distinct term is computed once for each value of the index variables that it depends on:
+    what is invariant in a loop counts once, whatever the loop. Index arithmetic, selections and
+    conversions count nothing; every other operation, a transcendental one too, counts 1.
+    """
+    program = _common_axes(program)
+    extents = {a: evaluate_dimension(d, sizes) for a, d in axis_extents(program).items()}
+    bodies = [output.body for output in program.outputs]
+    kinds, free = Kinds(program.signature), free_names(*bodies)
+    total = 0.0
+    for node in walk(*bodies):
+        if isinstance(node, Reduce | Scan):
+            points = free[node.body] | {node.axis}
+        elif isinstance(node, Apply) and node.op not in _FREE and not _of_indices(node, kinds):
+            points = free[node]
+        else:
+            continue
+        factor = 2.0 if isinstance(node, Apply) and node.op == "fma" else 1.0
+        total += factor * prod(extents[axis] for axis in points)
+    return total
+
+
+def _of_indices(node: Apply, kinds: Kinds) -> bool:
+    return all(kinds.of(arg) != "float" for arg in node.args)
+
+
+def _common_axes(program: Program) -> Program:
+    """Name output axes by dimension, so that what two outputs share counts once."""
+    outputs: list[Node] = []
+    changed: list[tuple[str, ...]] = []
+    for output in program.outputs:
+        seen: dict[str, int] = {}
+        axes: list[str] = []
+        for dim in output.dims:
+            seen[dim] = seen.get(dim, 0) + 1
+            axes.append(f"@{dim}#{seen[dim]}")
+        changed.append(tuple(axes))
+        names = {old: Axis(new) for old, new in zip(output.axes, axes, strict=True)}
+        outputs.append(substitute(output.body, dict(names)))
+    renamed = zip(program.outputs, changed, outputs, strict=True)
+    return Program(
+        program.signature, tuple(replace(o, axes=axes, body=body) for o, axes, body in renamed)
+    )
