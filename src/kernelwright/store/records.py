@@ -193,7 +193,7 @@ def _decode(value: Any, hint: Any, path: str) -> Any:
 def _decode_union(value: Any, options: tuple[Any, ...], path: str) -> Any:
     if value is None and type(None) in options:
         return None
-    records = {option.__name__: option for option in options if dataclasses.is_dataclass(option)}
+    records = {_shown(option): option for option in options if dataclasses.is_dataclass(option)}
     if isinstance(value, dict) and len(records) > 1:
         tagged = cast(Json, value)
         if tagged.get("type") in records:

@@ -1,0 +1,95 @@
+"""Strategies without a model of what they learn: in order, at random, by prediction."""
+
+from collections.abc import Iterator
+from heapq import merge
+from itertools import islice
+from random import Random
+
+from kernelwright.model import Rejected
+from kernelwright.search.strategy import Round, SeededStrategy, openings
+from kernelwright.search.view import FamilyView, Request, View
+from kernelwright.space import Values
+
+_POOL = 4096
+"""Points of one family that are ranked by prediction; a larger space is sampled."""
+
+
+class ExhaustiveStrategy(SeededStrategy):
+    """Every valid point in order, the families taking turns."""
+
+    name = "exhaustive"
+
+    def proposals(self, current: Round) -> Iterator[Request]:
+        """Nothing beyond what every strategy falls back on."""
+        return iter(())
+
+
+class RandomStrategy(SeededStrategy):
+    """Uniform over the valid points of a family, the family drawn by its share of all points."""
+
+    name = "random"
+
+    def proposals(self, current: Round) -> Iterator[Request]:
+        """Draws until most of them are known; the rest comes in order."""
+        families = current.view.families
+        sizes = [family.space.size for family in families]
+        for _ in range(64 * current.count if families else 0):
+            family = current.rng.choices(families, weights=sizes)[0]
+            yield Request(family.identity, family.space.sample(current.rng))
+
+
+class ModelRankedStrategy(SeededStrategy):
+    """Predicted best first, alternating with neighbours of what measured best.
+
+    Without predictions it starts from the defaults and walks from neighbour to neighbour.
+    """
+
+    name = "model-ranked"
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self._ranking: dict[str, list[Values]] = {}
+
+    def proposals(self, current: Round) -> Iterator[Request]:
+        """Openings first, then the two streams in turn."""
+        yield from openings(current.view.families, most=1)
+        ranked = (r for r in self._by_prediction(current.view) if current.is_fresh(r))
+        near = (r for r in neighbours_of_best(current.view) if current.is_fresh(r))
+        while True:
+            batch = [*islice(near, 1), *islice(ranked, 1)]
+            if not batch:
+                return
+            yield from batch
+
+    def _by_prediction(self, view: View) -> Iterator[Request]:
+        streams = [self._ranked(f) for f in view.families if f.predict is not None]
+        for _, _, request in merge(*streams, key=lambda item: item[:2]):
+            yield request
+
+    def _ranked(self, family: FamilyView) -> Iterator[tuple[float, str, Request]]:
+        assert family.predict is not None
+        if family.identity not in self._ranking:
+            points = pool(family, Random(f"{self.seed} {family.identity}"), _POOL)
+            times = {point: family.predict(point) for point in points}
+            self._ranking[family.identity] = sorted(points, key=times.__getitem__)
+        for point in self._ranking[family.identity]:
+            yield family.predict(point), family.identity, Request(family.identity, point)
+
+
+def pool(family: FamilyView, rng: Random, size: int) -> list[Values]:
+    """Every valid point where there are at most `size`, otherwise about `size` drawn ones."""
+    if family.space.size <= size:
+        return list(family.space.enumerate(size))
+    return list(dict.fromkeys(family.space.sample(rng) for _ in range(size)))
+
+
+def neighbours_of_best(view: View, elites: int | None = None) -> Iterator[Request]:
+    """Neighbours of the best measured point, then of the second best, and so on."""
+    measured = [
+        (tried.outcome, place, tried.request)
+        for place, tried in enumerate(view.tried)
+        if not isinstance(tried.outcome, Rejected)
+    ]
+    for _, _, request in sorted(measured, key=lambda item: item[:2])[:elites]:
+        space = view.family(request.family).space
+        yield from (Request(request.family, near) for near in space.neighbours(request.values))
