@@ -1,0 +1,166 @@
+"""Contraction kernels: a blocked matrix product with any epilogue, from a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil, prod
+from pathlib import Path
+
+from kernelwright.codegen.assemble import (
+    INCLUDES,
+    Tunables,
+    Values,
+    block_file,
+    indent,
+    lane_choices,
+    toolchain_choices,
+)
+from kernelwright.codegen.contraction_lower import FlatContraction, lower
+from kernelwright.codegen.contraction_writer import MEMBERS, ContractionWriter
+from kernelwright.codegen.emit import Context
+from kernelwright.codegen.library import paste
+from kernelwright.expr.contraction import match
+from kernelwright.expr.nodes import Program
+from kernelwright.expr.rowwise import Bound
+from kernelwright.model import Dtype, Family, Lineage, Machine, Signature, evaluate_dimension
+
+BLOCK = Path(__file__).parent / "blocks" / "contraction.hpp"
+_TUNABLE_NAMES = frozenset({
+    "LANES", "MR", "NV", "KC", "MC", "NC", "PARTITION", "ORDER", "UNROLL_K", "PREFETCH", "PACK_B",
+})  # fmt: skip
+
+
+def families(
+    program: Program, dtype: Dtype, machine: Machine, sizes: Mapping[str, int], entry: str
+) -> tuple[Family, ...]:
+    """The contraction family of a program; empty when it is no contraction.
+
+    Not covered, although they match: float64 workloads, several column axes that do not move
+    together, and signatures that use a name of the generated code.
+    """
+    plan = match(program)
+    if plan is None or dtype is Dtype.F64:
+        return ()
+    flat = lower(plan, program.signature)
+    signature = program.signature
+    taken = {t.name for t in signature.tensors} | set(signature.dimensions)
+    taken |= {s.name for s in signature.scalars}
+    if len(flat.columns) != 1 or taken & (MEMBERS | _TUNABLE_NAMES):
+        return ()
+    context = Context(signature, dtype)
+    writer = ContractionWriter(context, flat)
+    struct = writer.write()
+    tunables = plan_tunables(flat, machine, sizes, writer.in_place())
+    source = _source(context, tunables, struct, entry)
+    lineage = Lineage("recipe", note="contraction")
+    return (Family("contraction", "cpp", entry, source, lineage, tunables.defaults()),)
+
+
+def _source(context: Context, tunables: Tunables, struct: list[str], entry: str) -> str:
+    signature = context.signature
+    outputs, inputs = signature.outputs, signature.inputs
+    title = f"{', '.join(t.name for t in outputs)} from {', '.join(t.name for t in inputs)}"
+    constants = [] if "PACK_B" in tunables.choices else ["#define PACK_B 1"]
+    parts = [
+        f"// contraction: {title}, {context.dtype} workloads.",
+        tunables.declarations(), "", INCLUDES, *constants, "",
+        paste(context.blocks), "", block_file(BLOCK), "",
+        *struct, "", *_entry_points(signature, context.dtype, entry),
+    ]  # fmt: skip
+    return "\n".join(parts) + "\n"
+
+
+def _entry_points(signature: Signature, dtype: Dtype, entry: str) -> list[str]:
+    tensors = [t.name for t in signature.tensors]
+    numbers = [*signature.dimensions, *(s.name for s in signature.scalars)]
+    nothing = ["nullptr"] * len(tensors)
+    return [
+        f'extern "C" {signature.workspace_prototype(entry)} {{',
+        *indent([f"const Problem problem{{{', '.join([*nothing, *numbers])}}};",
+                 "return contraction::Plan<Problem>(problem).bytes();"]),
+        "}", "",
+        f'extern "C" {signature.prototype(entry, dtype)} {{',
+        *indent(["(void)prepared, (void)stream;",
+                 f"const Problem problem{{{', '.join([*tensors, *numbers])}}};",
+                 "return contraction::run(problem, workspace, workspace_bytes);"]),
+        "}",
+    ]  # fmt: skip
+
+
+# -- tunables ------------------------------------------------------------------------------------
+
+
+def _size(bounds: Sequence[Bound], sizes: Mapping[str, int]) -> int:
+    return prod(evaluate_dimension(bound.extent, sizes) for bound in bounds)
+
+
+def plan_tunables(
+    flat: FlatContraction, machine: Machine, sizes: Mapping[str, int], in_place: bool
+) -> Tunables:
+    """Register tiles that fit the machine, cache blocks, partition; good assignments first."""
+    m, n = _size(flat.rows, sizes), _size(flat.columns, sizes)
+    batch = _size(flat.batch, sizes)
+    wide = "avx512f" in machine.isa
+    tiles = (12, 14, 8, 6, 4, 24) if wide else (6, 4, 3, 8, 12)
+    tiles = tuple(t for t in tiles if t <= max(4, m)) or (4,)
+    vectors = (2, 4, 3, 1) if wide else (2, 1, 3)
+    lanes = lane_choices(machine)
+    partition = (2, 0, 1) if batch >= 2 * machine.cores else (0, 1, 2) if m >= n // 4 else (1, 0, 2)
+    if not flat.batch:
+        partition = tuple(p for p in partition if p != 2)
+    choices: dict[str, tuple[int | str, ...]] = {
+        "LANES": lanes, "MR": tiles, "NV": vectors,
+        "KC": (256, 384, 512, 1024), "MC": (192, 96, 384, 768), "NC": (4096, 1024, 512, 256),
+        "PARTITION": partition, "ORDER": (0, 1), "UNROLL_K": (4, 1, 2, 8, 16),
+        "PREFETCH": (0, 4, 8),
+    }  # fmt: skip
+    if in_place:
+        choices["PACK_B"] = (1, 0)
+    registers = 32 if wide else 16
+    constraints = (f"MR * NV + NV + 1 <= {registers}",)
+    departures: tuple[dict[str, int | str], ...] = (
+        {"KC": 1024}, {"MR": 14, "UNROLL_K": 1}, {"MR": 6, "NV": 4, "UNROLL_K": 16},
+        {"MR": 14, "UNROLL_K": 1, "KC": 512}, {"MR": 8, "NV": 3},
+        {"PARTITION": partition[1], "MC": 384}, {"ORDER": 1},
+        {"MR": 4, "NV": 3}, {"MR": 4, "NV": 2}, {"PACK_B": 0},
+    )  # fmt: skip
+    return Tunables(choices | toolchain_choices(machine), constraints, departures)
+
+
+def predicted_us(
+    values: Values, program: Program, sizes: Mapping[str, int], dtype: Dtype, machine: Machine
+) -> float:
+    """Time of a schedule: multiply-adds on padded tiles, loads per step, packing, memory.
+
+    A register tile of MR x NV vectors does MR * NV multiply-adds and MR + NV loads per step of k,
+    two of each per cycle; tiles at the edges are computed whole, and the slowest thread counts.
+    """
+    plan = match(program)
+    if plan is None:
+        return float("inf")
+    flat = lower(plan, program.signature)
+    m, n = _size(flat.rows, sizes), _size(flat.columns, sizes)
+    k, batch = _size(flat.depth, sizes), _size(flat.batch, sizes)
+    mr, nv, lanes = (int(values[name]) for name in ("MR", "NV", "LANES"))
+    row_tiles, column_tiles, parts = ceil(m / mr), ceil(n / (nv * lanes)), machine.cores
+    match values["PARTITION"]:
+        case 0:
+            row_tiles = ceil(row_tiles / parts)
+        case 1:
+            column_tiles = ceil(column_tiles / parts)
+        case _:
+            batch = ceil(batch / parts)
+    native = max(4, machine.vector_bits // 32)
+    passes = max(1.0, lanes / native)
+    step = max(mr * nv * passes, mr + nv * passes) / 2 + 0.25 / int(values["UNROLL_K"])
+    # short chains of dependent multiply-adds leave the units idle: four cycles each
+    step = max(step, 4.0)
+    blocks = ceil(k / int(values["KC"]))
+    tile = k * step + blocks * mr * nv * 2.0 + 40.0
+    cycles = batch * row_tiles * column_tiles * tile * len(flat.lefts)
+    packed = batch * (m * k + k * n * (1 if values.get("PACK_B", 1) else 0.1)) / parts / native * 3.0
+    signature = program.signature
+    moved = sum(t.nbytes(sizes, dtype) for t in signature.tensors)
+    memory = moved / ((machine.copy_gbs or 10.0 * machine.cores) * 1e3)
+    peak = machine.fma_gflops / (4.0 * native * machine.cores) if machine.fma_gflops else 2.5
+    return (cycles + packed) / (peak * 1e3) + memory
