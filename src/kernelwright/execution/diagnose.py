@@ -1,0 +1,127 @@
+"""From the traces of a dead worker to a reason and a sentence."""
+
+import contextlib
+import errno
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kernelwright.errors import HarnessError
+from kernelwright.execution import page as layout
+from kernelwright.execution.page import Page
+from kernelwright.execution.process import Child
+from kernelwright.execution.report import Failure, Limits
+from kernelwright.model import Reason
+
+_NEAR = 4 << 20
+_PROBLEMS = {
+    layout.LOAD_FAILED: (Reason.LOAD_FAILED, "the library cannot be loaded: {}"),
+    layout.MISSING_SYMBOL: (Reason.MISSING_SYMBOL, "the library lacks its entry: {}"),
+    layout.NOT_PARALLEL: (
+        Reason.NOT_PARALLEL,
+        "{}; the OpenMP pragmas of this build have no effect or its team is limited",
+    ),
+    layout.TWO_RUNTIMES: (
+        Reason.NOT_PARALLEL,
+        "{}: link the OpenMP runtime of the compiler alone",
+    ),
+    layout.FLUSH_FAILED: (Reason.OUT_OF_MEMORY, "{}; the kernel does not give memory back"),
+}
+_HARDWARE = (signal.SIGSEGV, signal.SIGBUS)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is left of a worker that did not answer as it should."""
+
+    page: Page
+    child: Child
+    arenas: Mapping[str, tuple[int, int]]
+    """Name to address and size."""
+    outcome: str
+    """`done` (its signal handler woke us), `ended`, `timeout` or `crowd`."""
+    where: str
+    timeout_s: float
+
+
+def explain_problem(problem: int, text: str) -> Failure:
+    """A failure that the host itself noticed.
+
+    Raises:
+        HarnessError: it was the host's own.
+    """
+    if problem not in _PROBLEMS:
+        raise HarnessError(f"the worker's host failed: {text}")
+    reason, sentence = _PROBLEMS[problem]
+    return Failure(reason, sentence.format(text))
+
+
+def explain_end(evidence: Evidence, limits: Limits) -> Failure:
+    """Why the worker died, hung or was stopped."""
+    page, child = evidence.page, evidence.child
+    if evidence.outcome == "crowd":
+        text = f"more than {limits.threads} threads or processes {evidence.where}"
+        return _with_output(Reason.STRAY_THREADS, text, child)
+    if page.signal:
+        return _explain_signal(evidence, limits)
+    if evidence.outcome == "timeout":
+        text = f"no answer within {evidence.timeout_s:g} s {evidence.where}"
+        return _with_output(Reason.HANG, text, child)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.process.wait(timeout=2)
+    code = child.process.returncode or 0
+    number = -code if code < 0 else code - 128 if code > 128 else 0
+    if child.output_bytes() >= limits.output_bytes:
+        return _endless(evidence, limits)
+    if number == signal.SIGKILL:
+        text = f"the system killed the process {evidence.where}, most likely for its memory"
+        return _with_output(Reason.OUT_OF_MEMORY, text, child)
+    if number in tuple(signal.Signals):
+        text = f"{signal.Signals(number).name} {evidence.where}"
+        return _with_output(Reason.CRASH, text, child)
+    text = f"the process ended by itself {evidence.where} with status {code}"
+    return _with_output(Reason.EXITED, text, child)
+
+
+def _explain_signal(evidence: Evidence, limits: Limits) -> Failure:
+    page, child = evidence.page, evidence.child
+    number = int(page.signal)
+    name = signal.Signals(number).name if number in tuple(signal.Signals) else f"signal {number}"
+    if number == signal.SIGXFSZ:
+        return _endless(evidence, limits)
+    text = f"{name} {evidence.where}"
+    if number in _HARDWARE:
+        action = "writing" if page.writing else "reading"
+        place = _place(int(page.address), evidence.arenas)
+        text += f" {action} address {page.address:#x}{place}"
+    if page.library_offset != layout.OUTSIDE:
+        text += f", at offset {page.library_offset:#x} of the library"
+    memory = page.error_number == errno.ENOMEM or "bad_alloc" in child.tail()
+    if memory:
+        text += f"; memory could not be had (limit {limits.memory_bytes >> 20} MiB)"
+    return _with_output(Reason.OUT_OF_MEMORY if memory else Reason.CRASH, text, child)
+
+
+def _place(address: int, arenas: Mapping[str, tuple[int, int]]) -> str:
+    """Where an address lies with respect to the lent memory, when it is near some."""
+    if address < 1 << 16:
+        return " (a null pointer)"
+    for name, (base, nbytes) in arenas.items():
+        if base <= address < base + nbytes:
+            return f" (byte {address - base} of the read-only arena '{name}')"
+        if 0 <= address - base - nbytes < _NEAR:
+            return f" ({address - base - nbytes} bytes past the end of arena '{name}')"
+        if 0 < base - address < _NEAR:
+            return f" ({base - address} bytes before arena '{name}')"
+    return ""
+
+
+def _endless(evidence: Evidence, limits: Limits) -> Failure:
+    text = f"more than {limits.output_bytes} bytes of output {evidence.where}"
+    return Failure(Reason.ENDLESS_OUTPUT, text)
+
+
+def _with_output(reason: Reason, text: str, child: Child) -> Failure:
+    tail = child.tail(1000)
+    return Failure(reason, f"{text}\n{tail}" if tail else text)

@@ -1,0 +1,48 @@
+"""The judge's copy of the layout in `worker/page.hpp`."""
+
+import ctypes
+
+from kernelwright.execution.report import MAX_DOUBLES, MAX_INTEGERS
+
+MAX_ARENAS = 256
+OUTSIDE = (1 << 64) - 1
+
+LOAD, FLUSH, CALL, NULL_CALL, WORKSPACE, QUIT = range(1, 7)
+(
+    NO_PROBLEM,
+    HOST_FAILED,
+    LOAD_FAILED,
+    MISSING_SYMBOL,
+    NOT_PARALLEL,
+    TWO_RUNTIMES,
+    FLUSH_FAILED,
+) = range(7)
+
+
+class Page(ctypes.Structure):
+    """Mapped by judge and worker; after the load, its worker half is the candidate's word."""
+
+    _fields_ = (
+        ("bytes", ctypes.c_uint64),
+        ("command", ctypes.c_uint32),
+        ("padding", ctypes.c_uint32),
+        ("flush_bytes", ctypes.c_uint64),
+        ("integers", ctypes.c_int64 * MAX_INTEGERS),
+        ("doubles", ctypes.c_double * MAX_DOUBLES),
+        ("arena_address", ctypes.c_uint64 * MAX_ARENAS),
+        ("syscall_filter", ctypes.c_uint32),
+        ("problem", ctypes.c_uint32),
+        ("team", ctypes.c_uint32),
+        ("mxcsr_changed", ctypes.c_uint32),
+        ("result", ctypes.c_int64),
+        ("elapsed_ns", ctypes.c_uint64),
+        ("minor_faults", ctypes.c_int64),
+        ("major_faults", ctypes.c_int64),
+        ("signal", ctypes.c_uint32),
+        ("signal_code", ctypes.c_int32),
+        ("address", ctypes.c_uint64),
+        ("library_offset", ctypes.c_uint64),
+        ("writing", ctypes.c_uint32),
+        ("error_number", ctypes.c_int32),
+        ("text", ctypes.c_char * 1024),
+    )

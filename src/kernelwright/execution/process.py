@@ -1,0 +1,230 @@
+"""What a worker and a role have in common: a process that is waited for, stopped and ended."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from kernelwright.errors import HarnessError
+from kernelwright.sandbox import end_group
+
+_FIRST_LOOK_MS = 50
+_NEXT_LOOK_MS = 250
+
+
+def clock_ns() -> int:
+    """The judge's clock: CLOCK_MONOTONIC_RAW, which no time service slews."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
+
+
+def role_environment(threads: int, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Environment of every timed process: a fixed team whose threads sleep while they wait."""
+    return {
+        "PATH": "/usr/bin:/bin",
+        "LC_ALL": "C.UTF-8",
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_THREAD_LIMIT": str(max(threads, 1)),
+        "OMP_DYNAMIC": "false",
+        "OMP_WAIT_POLICY": "passive",
+        "GOMP_SPINCOUNT": "0",
+        "KMP_BLOCKTIME": "0",
+        "KMP_LIBRARY": "throughput",
+        "MKL_NUM_THREADS": str(threads),
+        "MKL_DYNAMIC": "false",
+        "OPENBLAS_NUM_THREADS": "1",
+        **(extra or {}),
+    }
+
+
+def _state(path: str) -> str:
+    """The one-letter state of a task; Z for one that is gone."""
+    try:
+        with open(path, "rb") as file:
+            return chr(file.read(512).rpartition(b") ")[2][0])
+    except (OSError, IndexError):
+        return "Z"
+
+
+@dataclass(slots=True)
+class Child:
+    """A child in a session of its own, its output in a memory file of bounded size.
+
+    `pid` is the process that does the work: the child itself, or the one inside the sandbox.
+    """
+
+    process: subprocess.Popen[bytes]
+    output_fd: int
+    go_fd: int
+    done_fd: int
+    pid: int = 0
+    frozen: bool = False
+    _descriptors: list[int] = field(default_factory=list[int])
+    _poll: select.poll = field(default_factory=select.poll)
+
+    def __post_init__(self) -> None:
+        pidfd = os.pidfd_open(self.process.pid)
+        self._descriptors = [self.output_fd, self.go_fd, self.done_fd, pidfd]
+        self._poll.register(self.done_fd, select.POLLIN)
+        self._poll.register(pidfd, select.POLLIN)
+        self.pid = self.pid or self.process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the direct child has not ended."""
+        return self.process.poll() is None
+
+    def go(self) -> None:
+        """Wake the child."""
+        os.eventfd_write(self.go_fd, 1)
+
+    def wait(self, timeout_s: float, most_tasks: int = 1 << 30) -> str:
+        """Sleep until the child has answered: `done`, `ended`, `timeout` or `crowd`.
+
+        A wait that lasts is interrupted a few times a second to count the child's tasks.
+        """
+        deadline = time.monotonic() + timeout_s
+        pause = min(_FIRST_LOOK_MS, timeout_s * 1000)
+        while True:
+            ready = self._poll.poll(pause)
+            if any(fd == self.done_fd for fd, _ in ready):
+                os.eventfd_read(self.done_fd)
+                return "done"
+            if ready:
+                return "ended"
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return "timeout"
+            if self.tasks() > most_tasks:
+                return "crowd"
+            pause = min(_NEXT_LOOK_MS, left * 1000 + 1)
+
+    def tasks(self) -> int:
+        """Threads of the working process at this moment, plus other processes beside it.
+
+        Other processes can be seen where it has a process namespace of its own.
+        """
+        threads = len(_entries(f"/proc/{self.pid}/task"))
+        if self.pid == self.process.pid:
+            return threads
+        beside = sum(name.isdigit() for name in _entries(f"/proc/{self.pid}/root/proc"))
+        return threads + max(0, beside - 2)  # the sandbox's own first process, and the worker
+
+    def freeze(self) -> None:
+        """Stop the whole process group and wait until every thread has stopped.
+
+        Raises:
+            HarnessError: it does not stop within two seconds.
+        """
+        self._signal(signal.SIGSTOP)
+        self.frozen = True
+        deadline = time.monotonic() + 2
+        folder = f"/proc/{self.pid}/task"
+        for task in _entries(folder):
+            while _state(f"{folder}/{task}/stat") not in "TtZX":
+                if time.monotonic() > deadline:
+                    raise HarnessError(f"process {self.pid} does not stop")
+                time.sleep(2e-5)
+
+    def thaw(self) -> None:
+        """Let the process group run again."""
+        if self.frozen:
+            self._signal(signal.SIGCONT)
+            self.frozen = False
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+    def tail(self, nbytes: int = 2000) -> str:
+        """The end of what the child wrote to standard output and error."""
+        if not self._descriptors:
+            return ""
+        size = os.fstat(self.output_fd).st_size
+        text = os.pread(self.output_fd, nbytes, max(0, size - nbytes))
+        return text.decode(errors="replace").strip()
+
+    def output_bytes(self) -> int:
+        """How much the child has written."""
+        return os.fstat(self.output_fd).st_size if self._descriptors else 0
+
+    def close(self) -> None:
+        """Kill the group, reap the child, close every descriptor."""
+        if self._descriptors:
+            end_group(self.process)
+            for fd in self._descriptors:
+                os.close(fd)
+            self._descriptors = []
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def spawn(
+    command: Sequence[str], descriptors: Sequence[int], env: Mapping[str, str], fds: "Channel"
+) -> Child:
+    """Start a child that inherits `descriptors` and the two event counters.
+
+    Raises:
+        HarnessError: it cannot be started.
+    """
+    output = os.memfd_create("kernelwright-output", os.MFD_CLOEXEC)
+    append = os.open(f"/proc/self/fd/{output}", os.O_RDWR | os.O_APPEND)
+    os.close(output)
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=append,
+            stderr=append,
+            env=dict(env),
+            pass_fds=[*descriptors, fds.go, fds.done],
+            start_new_session=True,
+        )
+    except OSError as error:
+        os.close(append)
+        fds.close()
+        raise HarnessError(f"{command[0]} cannot be started: {error}") from error
+    return Child(process, append, fds.go, fds.done)
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """Two event counters: the judge says go, the child says done; both sleep on them."""
+
+    go: int
+    done: int
+
+    @classmethod
+    def open(cls) -> "Channel":
+        """A fresh pair."""
+        return cls(os.eventfd(0, os.EFD_CLOEXEC), os.eventfd(0, os.EFD_CLOEXEC))
+
+    def close(self) -> None:
+        """Close both."""
+        os.close(self.go)
+        os.close(self.done)
+
+
+@lru_cache(maxsize=8)
+def shared_libraries(program: str) -> tuple[str, ...]:
+    """Paths of the loader and the libraries that a trusted program of ours loads.
+
+    Raises:
+        HarnessError: the loader refuses the program.
+    """
+    done = subprocess.run(
+        [program], env={"LD_TRACE_LOADED_OBJECTS": "1"}, capture_output=True, text=True, check=False
+    )
+    words = [word for line in done.stdout.splitlines() for word in line.split()]
+    if "not found" in done.stdout or not words:
+        raise HarnessError(f"{program} cannot be loaded: {done.stdout}{done.stderr}")
+    return tuple(dict.fromkeys(word for word in words if word.startswith("/")))

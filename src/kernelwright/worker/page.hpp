@@ -1,0 +1,52 @@
+// The page that the judge and the worker share. The judge's copy of this layout is in
+// execution/page.py; `bytes` lets it notice when the two differ.
+#pragma once
+
+#include <stdint.h>
+
+namespace kernelwright {
+
+constexpr int kMaxIntegers = 32, kMaxDoubles = 8, kMaxArenas = 256, kTextBytes = 1024;
+
+enum Command : uint32_t { kLoad = 1, kFlush, kCall, kNullCall, kWorkspace, kQuit };
+
+enum Problem : uint32_t {
+    kNoProblem = 0,
+    kHostFailed,      // ours: an arena could not be mapped, and the like
+    kLoadFailed,      // dlopen refused
+    kMissingSymbol,   // the entry is not exported
+    kNotParallel,     // its OpenMP runtime does not run the team
+    kTwoRuntimes,     // two OpenMP runtimes in one process
+    kFlushFailed,     // no memory left for the flush
+};
+
+struct Page {
+    uint64_t bytes;  // sizeof(Page)
+    // Judge to worker.
+    uint32_t command;
+    uint32_t padding;
+    uint64_t flush_bytes;
+    int64_t integers[kMaxIntegers];
+    double doubles[kMaxDoubles];
+    // Worker to judge: before the candidate is loaded.
+    uint64_t arena_address[kMaxArenas];
+    uint32_t syscall_filter;  // 1 when the seccomp filter is in place
+    // Worker to judge: afterwards, so only as trustworthy as the candidate.
+    uint32_t problem;
+    uint32_t team;
+    uint32_t mxcsr_changed;
+    int64_t result;
+    uint64_t elapsed_ns;
+    int64_t minor_faults;
+    int64_t major_faults;
+    // Written by the signal handler.
+    uint32_t signal;
+    int32_t signal_code;
+    uint64_t address;
+    uint64_t library_offset;  // of the faulting instruction; all ones when outside the artifact
+    uint32_t writing;
+    int32_t error_number;  // errno of the faulting thread
+    char text[kTextBytes];
+};
+
+}  // namespace kernelwright
