@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kernelwright.codegen import functions
+from kernelwright.codegen.naming import RESERVED
 from kernelwright.expr.integers import Integers
 from kernelwright.expr.kinds import Kinds
 from kernelwright.expr.nodes import (
@@ -61,7 +62,7 @@ class Context:
         self.integers = Integers({})
         self.dtypes = {t.name: t.resolve(self.dtype) for t in self.signature.tensors}
         self.taken |= set(self.dtypes) | {s.name for s in self.signature.scalars}
-        self.taken |= set(self.signature.dimensions) | functions.RESERVED
+        self.taken |= set(self.signature.dimensions) | RESERVED
         self._depends: dict[Node, frozenset[str]] = {}
 
     def fresh(self, hint: str) -> str:
@@ -109,6 +110,17 @@ class Scope:
         self.known: dict[Node, Value] = {}
         self.replaced: dict[Node, Callable[[Value], Value]] = {}
         self.loads: list[tuple[Load, str]] = []
+        self.names: set[str] = set()
+
+    def local(self, hint: str) -> str:
+        """A new identifier, free again once the scope is closed."""
+        name = self.context.fresh(hint)
+        self.names.add(name)
+        return name
+
+    def close(self) -> None:
+        """Let later scopes use the identifiers of this one."""
+        self.context.taken -= self.names
 
     def need(self, block: str) -> None:
         """Ask for a building block."""
@@ -134,8 +146,8 @@ class Scope:
         if value.text.isidentifier():
             return value
         hint = node.tensor if isinstance(node, Load) else functions.hint(node)
-        name = self.context.fresh(f"{hint}_at" if isinstance(node, Load) else hint)
-        self.lines.append(f"const {self.type_of(value)} {name} = {value.text};")
+        name = self.local(f"{hint}_at" if isinstance(node, Load) else hint)
+        self.lines.append(f"const {self.type_of(value)} {name} = {bare(value.text)};")
         return Value(name, value.kind, value.vector, value.width)
 
     @staticmethod
@@ -188,14 +200,14 @@ class Scope:
         if stride_of(offset, self.vector) == ONE and dtype is not Dtype.F64:
             return self._vector_load(node, dtype, kind, self.address(node.tensor, offset))
         name = self.context.axis_names[self.vector]
-        scalar = self._scalar_load(node.tensor, self.offset_text(offset, {self.vector: f"({name} + i)"}), kind)
+        scalar = self._scalar_load(node.tensor, self.offset_text(offset, {self.vector: f"({name} + lane)"}), kind)
         width = 64 if dtype is Dtype.I64 else 32
         vector = {"float": "floats", "bool": "ints", "int": "longs" if width == 64 else "ints"}[kind]
         text = f"-(int32_t){scalar.text}" if kind == "bool" else scalar.text
         if kind == "int":
             text = f"({'int64_t' if width == 64 else 'int32_t'}){text}"
         return Value(
-            f"simd::each<simd::{vector}>(lanes, [&](int64_t i) {{ return {text}; }})", kind, True, width
+            f"simd::each<simd::{vector}>(lanes, [&](int64_t lane) {{ return {text}; }})", kind, True, width
         )
 
     def _vector_load(self, node: Load, dtype: Dtype, kind: Kind, address: str) -> Value:
@@ -234,7 +246,8 @@ class Scope:
             rest = tuple(a for a in monomial if not isinstance(a, Extent))
             groups.setdefault(rest, []).append((dims, coefficient))
         parts: list[str] = []
-        for rest, factors in sorted(groups.items(), key=lambda g: -len(g[0])):
+        order = sorted(groups.items(), key=lambda g: (not g[0], -max(len(d) for d, _ in g[1])))
+        for rest, factors in order:
             text = " * ".join([functions.integer_text(a, names) for a in rest])
             factor = _sum_text(factors)
             if rest and factor != "1":
@@ -285,6 +298,16 @@ class Scope:
         cast = {"float": "", "bool": "(bool)", "int": f"(int{value.width}_t)"}[value.kind]
         return Value(f"simd::splat({cast}({value.text}))" if cast else f"simd::splat({value.text})",
                      value.kind, True, value.width)  # fmt: skip
+
+
+def bare(text: str) -> str:
+    """The expression without parentheses around the whole of it."""
+    depth = 0
+    for i, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if depth == 0 and i < len(text) - 1:
+            return text
+    return text[1:-1] if text.startswith("(") else text
 
 
 def constant(node: Constant) -> Value:

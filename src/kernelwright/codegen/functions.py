@@ -45,17 +45,6 @@ HEAVY = {
 }  # fmt: skip
 """Rough instructions per vector; everything else is about one."""
 
-RESERVED = frozenset(
-    "i u r row lanes begin end first mine simd scratch split leader turn team part head head_ rows "
-    "workspace workspace_bytes prepared stream auto bool break case char class const continue "
-    "default delete do double else enum extern float for goto if inline int long new operator "
-    "private public register return short signed sizeof static struct switch this template throw "
-    "true false try typedef union unsigned using virtual void volatile while bf16 f16 exp log sin "
-    "cos tan sqrt floor ceil erf y0 y1 j0 j1 gamma index time abs div and or not xor asm".split()
-)
-"""Identifiers that generated code must not give to its own values."""
-
-
 def hint(node: Apply) -> str:
     """A name for the result of an operation."""
     return {"max": "greater", "min": "lesser", "where": "chosen"}.get(node.op, f"{node.op}_of")
@@ -282,7 +271,7 @@ def _power(scope: Scope, x: Value, exponent: float) -> Value | None:
         return None
     simple = x_text.replace("_", "").isalnum()
     if not simple:
-        name = scope.context.fresh("base")
+        name = scope.local("power_base")
         scope.lines.append(f"const {scope.type_of(x)} {name} = {x_text};")
         x_text = name
     return _value(products[exponent].format(x_text), "float", x.vector)

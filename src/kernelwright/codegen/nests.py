@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from kernelwright.codegen.emit import Context, Scope, Value
+from kernelwright.codegen.emit import Context, Scope, Value, bare
 from kernelwright.codegen.functions import HEAVY, float_text
 from kernelwright.expr.nodes import Apply, Axis, Load, Node, walk
 from kernelwright.expr.polynomial import ONE
@@ -141,9 +141,10 @@ class NestWriter:
             "{",
             "    // fewer rows than threads: the team shares each row",
             f"    const bool split = {self.row_count} < omp_get_num_threads();",
-            "    const bool leader = !split || omp_get_thread_num() == 0;",
+            *self._leader(),
             "    const simd::Range mine =",
             f"        split ? simd::Range{{0, {self.row_count}}} : simd::share({self.row_count}, 1);",
+            *self._parts(),
             "    int turn = 0;",
             *self._scratch(),
             *_indent(body),
@@ -151,6 +152,11 @@ class NestWriter:
             "}",
         ]
         return lines
+
+    def _leader(self) -> list[str]:
+        if all(store.columns for store in self.nest.stores):
+            return []
+        return ["    const bool leader = !split || omp_get_thread_num() == 0;"]
 
     def _widest(self) -> tuple[Bound, ...]:
         return max((s.columns for s in self.sweeps), key=len, default=())
@@ -223,30 +229,31 @@ class NestWriter:
         outer = Scope(self.context, call, [])
         per_row = Scope(self.context, outer, [bound.axis, "row"])
         vector = Scope(self.context, per_row, [sweep.axis], sweep.axis)
-        offers = [self._accumulate(vector, r, "[r][u]") for r in sweep.reductions]
-        inner = [f"const int64_t {name} = base + r;", *per_row.lines, *self._prefetches(vector)]
+        offers = [self._accumulate(vector, r, "[nth][acc]") for r in sweep.reductions]
+        inner = [f"const int64_t {name} = base + nth;", *per_row.lines, *self._prefetches(vector)]
         inner += [*vector.lines, *offers]
         final = Scope(self.context, outer, [bound.axis, "row"])
-        final.lines.append(f"const int64_t {name} = base + r;")
+        final.lines.append(f"const int64_t {name} = base + nth;")
         for reduction in sweep.reductions:
-            self._finish(final, reduction, "[r]")
+            self._finish(final, reduction, "[nth]")
         self._row_stores(final, 0)
         self._row_stores(final, 1)
-        settle = self._settle(sweep, "[r]")
+        settle = self._settle(sweep, "[nth]")
         if settle:
-            settle = f", [&] {{ simd::unrolled<N>([&](auto r) INLINED {{ {settle} }}); }}"
+            settle = f", [&] {{ simd::unrolled<rows_at_once>([&](auto nth) INLINED {{ {settle} }}); }}"
         column = self.context.axis_names[sweep.axis]
         step = [
-            f"[&](int64_t {column}, auto lanes, auto u) INLINED {{",
-            "    simd::unrolled<N>([&](auto r) INLINED {",
+            f"[&](int64_t {column}, auto lanes, auto acc) INLINED {{",
+            "    simd::unrolled<rows_at_once>([&](auto nth) INLINED {",
             *_indent(inner, 2),
             "    });",
             f"}}{settle});",
         ]
-        lines = ["const auto block = [&](auto rows, int64_t base) INLINED {", "    constexpr int N = rows;"]
-        lines += _indent([*(self._declare(r, "[N]") for r in sweep.reductions), *self._part(sweep)])
-        lines += [f"    simd::sweep<UNROLL>(part.begin, part.end, {step[0]}", *_indent(step[1:])]
-        lines += ["    simd::unrolled<N>([&](auto r) INLINED {", *_indent(final.lines, 2), "    });", "};"]
+        lines = ["const auto block = [&](auto nth_rows, int64_t base) INLINED {", "    constexpr int rows_at_once = nth_rows;"]
+        lines += _indent([self._declare(r, "[rows_at_once]") for r in sweep.reductions])
+        part = self._part(sweep.columns)
+        lines += [f"    simd::sweep<UNROLL>({part}.begin, {part}.end, {step[0]}", *_indent(step[1:])]
+        lines += ["    simd::unrolled<rows_at_once>([&](auto nth) INLINED {", *_indent(final.lines, 2), "    });", "};"]
         lines += [
             f"int64_t {name} = mine.begin;",
             f"for (; {name} + ROWS <= mine.end; {name} += ROWS) "
@@ -257,10 +264,15 @@ class NestWriter:
 
     # -- a sweep -------------------------------------------------------------------------------
 
-    def _part(self, sweep: Sweep) -> list[str]:
-        extent = dimension_to_c(sweep.columns[0].extent)
+    def _part(self, columns: tuple[Bound, ...]) -> str:
+        """The name of a thread's own columns of a row."""
+        return f"{self.context.axis_names[columns[0].axis]}_part"
+
+    def _parts(self) -> list[str]:
+        parts = {self._part(s.columns): dimension_to_c(s.columns[0].extent) for s in self.sweeps}
         return [
-            f"const simd::Range part = split ? simd::share({extent}, 64) : simd::Range{{0, {extent}}};"
+            f"    const simd::Range {name} = split ? simd::share({extent}, 64) : simd::Range{{0, {extent}}};"
+            for name, extent in parts.items()
         ]
 
     def _sweep(self, row: Scope, sweep: Sweep) -> None:
@@ -272,14 +284,12 @@ class NestWriter:
         vector = Scope(self.context, nested, [sweep.axis], sweep.axis)
         self._keep_terms(vector, sweep)
         inner = self._bodies(vector, sweep)
-        loop = self._loop(sweep, "part.begin", "part.end", inner) if not outer else None
-        brace = "{" if not outer else ""
-        row.lines += ["{", *_indent(self._part(sweep))]
-        if loop is not None:
-            row.lines += [*_indent(loop), "}"]
+        part = self._part(sweep.columns)
+        if outer:
+            row.lines += self._outer_loops(sweep, nested, inner)
         else:
-            row.lines += [*_indent(self._outer_loops(sweep, nested, inner)), "}"]
-        assert brace is not None
+            row.lines += self._loop(sweep, f"{part}.begin", f"{part}.end", inner)
+        vector.close()
         for reduction in sweep.reductions:
             self._finish(row, reduction, "")
 
@@ -288,12 +298,13 @@ class NestWriter:
         lines = [*nested.lines, *self._loop(sweep, "0", extent, inner)]
         for i, bound in reversed(list(enumerate(sweep.columns[:-1]))):
             name, limit = self.context.axis_names[bound.axis], dimension_to_c(bound.extent)
-            begin, end = ("part.begin", "part.end") if i == 0 else ("0", limit)
+            part = self._part(sweep.columns)
+            begin, end = (f"{part}.begin", f"{part}.end") if i == 0 else ("0", limit)
             lines = [f"for (int64_t {name} = {begin}; {name} < {end}; ++{name}) {{", *_indent(lines), "}"]
         return lines
 
     def _bodies(self, vector: Scope, sweep: Sweep) -> list[str]:
-        offers = [self._accumulate(vector, r, "[u]") for r in sweep.reductions]
+        offers = [self._accumulate(vector, r, "[acc]") for r in sweep.reductions]
         writes = [line for s in sweep.stores for line in self._store(vector, s)]
         return [*self._prefetches(vector), *vector.lines, *offers, *writes]
 
@@ -304,7 +315,8 @@ class NestWriter:
 
     def _loop(self, sweep: Sweep, begin: str, end: str, inner: list[str]) -> list[str]:
         column = self.context.axis_names[sweep.axis]
-        head = f"[&](int64_t {column}, auto lanes, auto u) INLINED {{"
+        number = " acc" if sweep.reductions else ""
+        head = f"[&](int64_t {column}, auto lanes, auto{number}) INLINED {{"
         settle = self._settle(sweep, "")
         tail = f"}}, [&] {{ {settle} }});" if settle else "});"
         stream = next((s for s in sweep.stores if self._streams(s, sweep)), None)
@@ -319,7 +331,7 @@ class NestWriter:
             call = f"simd::sweep_lines<UNROLL>({stream.tensor} + {offset}, {begin}, {end}, {head}"
             if settle:
                 tail, begin = "});", begin
-        return [call, "    (void)u;" if not sweep.reductions else "", *_indent(inner), tail]
+        return [call, *_indent(inner), tail]
 
     def _prefetches(self, vector: Scope) -> list[str]:
         """Prefetch what this sweep reads for the first time in the row."""
@@ -364,8 +376,8 @@ class NestWriter:
 
     def _keeper(self, vector: Scope, index: str) -> Callable[[Value], Value]:
         def keep(value: Value) -> Value:
-            name = self.context.fresh("kept")
-            vector.lines.append(f"const simd::floats {name} = {value.text};")
+            name = vector.local("kept")
+            vector.lines.append(f"const simd::floats {name} = {bare(value.text)};")
             vector.lines.append(f"if (CACHE_ROW) simd::store({index}, {name}, lanes);")
             return Value(name, "float", True)
 
@@ -438,8 +450,8 @@ class NestWriter:
             return f"{name}{index}.offer({operand}, {column}, lanes);"
         identity = self._identity(reduction)
         if self._is_blocked_sum(reduction):
-            row = index.removesuffix("[u]")
-            return f"{name}{row}.add(u, simd::keep({operand}, {identity}, lanes));"
+            row = index.removesuffix("[acc]")
+            return f"{name}{row}.add(acc, simd::keep({operand}, {identity}, lanes));"
         target, kept = f"{name}{index}", f"simd::keep({operand}, {identity}, lanes)"
         if op in ("max", "min"):
             self.context.blocks |= {"extremes", "across_extremes"}
@@ -511,7 +523,7 @@ class NestWriter:
             if streams:
                 self.features.add("STREAM")
             verb = "write" if streams else "store"
-            return [f"simd::{verb}({scope.address(store.tensor, offset)}, {value.text}, lanes);"]
+            return [f"simd::{verb}({scope.address(store.tensor, offset)}, {bare(value.text)}, lanes);"]
         if contiguous and not dtype.is_float:
             scope.need("integers")
             text = f"-{value.text}" if dtype is Dtype.BOOL else value.text
@@ -519,16 +531,16 @@ class NestWriter:
         return self._scatter(scope, store, value, dtype, sweep.axis)
 
     def _scatter(self, scope: Scope, store: Store, value: Value, dtype: Dtype, axis: str) -> list[str]:
-        name = self.context.fresh("result")
+        name = scope.local("result")
         column = self.context.axis_names[axis]
-        offset = scope.offset_text(scope.offset(store.offset), {axis: f"({column} + i)"})
-        lines = [f"const {scope.type_of(value)} {name} = {value.text};"]
-        loop = "for (int64_t i = 0; i < lanes.count; ++i)"
+        offset = scope.offset_text(scope.offset(store.offset), {axis: f"({column} + lane)"})
+        lines = [f"const {scope.type_of(value)} {name} = {bare(value.text)};"]
+        loop = "for (int64_t lane = 0; lane < lanes.count; ++lane)"
         if dtype.is_float:
             scope.need("scalars_f16" if dtype is Dtype.F16 else "scalars")
-            return [*lines, f"{loop} simd::put({store.tensor} + {offset}, {name}[i]);"]
+            return [*lines, f"{loop} simd::put({store.tensor} + {offset}, {name}[lane]);"]
         sign = "-" if dtype is Dtype.BOOL else ""
-        return [*lines, f"{loop} {store.tensor}[{offset}] = ({dtype.c_type})({sign}{name}[i]);"]
+        return [*lines, f"{loop} {store.tensor}[{offset}] = ({dtype.c_type})({sign}{name}[lane]);"]
 
     # -- pointwise -----------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kernelwright.codegen.emit import Context, Scope
 from kernelwright.codegen.functions import HEAVY
 from kernelwright.codegen.library import paste
+from kernelwright.codegen.naming import without_reserved
 from kernelwright.codegen.nests import NestWriter, kept_row_text, sweeps
 from kernelwright.expr.nodes import Apply, Load, Program, walk
 from kernelwright.expr.rowwise import RowwisePlan, match
@@ -42,6 +43,7 @@ def families(
     program: Program, dtype: Dtype, machine: Machine, sizes: Mapping[str, int], entry: str
 ) -> tuple[Family, ...]:
     """The pointwise or rowwise family of a program; empty when it is neither."""
+    program = without_reserved(program, entry)
     plan = match(program)
     if plan is None or dtype is Dtype.F64:
         return ()
