@@ -1,6 +1,7 @@
 """Processes, shared memory and clocks."""
 
 from kernelwright.execution.arena import Arena
+from kernelwright.execution.process import role_environment
 from kernelwright.execution.report import Call, CallReport, Failure, Limits, Pointer
 from kernelwright.execution.role import RoleProcess
 from kernelwright.execution.serve import arena_view, serve
@@ -16,5 +17,6 @@ __all__ = [
     "RoleProcess",
     "Worker",
     "arena_view",
+    "role_environment",
     "serve",
 ]

@@ -1,13 +1,26 @@
 """The serving side of a Python role."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+import ctypes
+import mmap
+import os
+import resource
+import socket
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kernelwright.execution.process import clock_ns
+from kernelwright.execution.wire import receive_message, send_message
+
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 TimedHandler = Callable[[dict[str, Any]], Callable[[], None]]
+CHANNEL_VARIABLE = "KERNELWRIGHT_ROLE"
+
+_views: dict[str, NDArray[np.uint8]] = {}
 
 
 def arena_view(name: str, offset: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
@@ -16,7 +29,8 @@ def arena_view(name: str, offset: int = 0, nbytes: int | None = None) -> NDArray
     Raises:
         KeyError: no arena of that name is attached.
     """
-    raise NotImplementedError
+    whole = _views[name]
+    return whole[offset : len(whole) if nbytes is None else offset + nbytes]
 
 
 def serve(
@@ -33,4 +47,100 @@ def serve(
         flush: Evicts that many bytes from the caches with the team that the callables use: a role
             with torch uses torch, so that no second OpenMP runtime comes in.
     """
-    raise NotImplementedError
+    numbers = [int(number) for number in os.environ.pop(CHANNEL_VARIABLE).split(":")]
+    _die_with_judge()
+    with socket.socket(fileno=numbers[0]) as connection:
+        server = _Server(handlers, timed, flush, *numbers[1:])
+        while True:
+            try:
+                message, descriptors = receive_message(connection)
+            except (EOFError, ConnectionError):
+                return
+            answer = server.answer(message, descriptors)
+            with contextlib.suppress(BrokenPipeError):
+                send_message(connection, answer)
+                if message["kind"] == "prepare" and "error" not in answer:
+                    send_message(connection, server.run())
+
+
+def _die_with_judge() -> None:
+    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL
+
+
+class _Server:
+    def __init__(
+        self,
+        handlers: Mapping[str, Handler],
+        timed: Mapping[str, TimedHandler],
+        flush: Callable[[int], None],
+        go_fd: int,
+        done_fd: int,
+    ) -> None:
+        self._handlers = handlers
+        self._timed = timed
+        self._flush = flush
+        self._go_fd = go_fd
+        self._done_fd = done_fd
+        self._prepared: Callable[[], None] = _nothing
+
+    def answer(self, message: dict[str, Any], descriptors: Sequence[int]) -> dict[str, Any]:
+        """The reply to one message; what a handler raises is a reply too."""
+        try:
+            return self._dispatch(message, descriptors)
+        except Exception as error:
+            return _error_reply(error)
+
+    def _dispatch(self, message: dict[str, Any], descriptors: Sequence[int]) -> dict[str, Any]:
+        kind, op, payload = message["kind"], message.get("op", ""), message.get("payload", {})
+        if kind == "request":
+            return {"reply": self._handlers[op](payload)}
+        if kind == "prepare":
+            self._prepared = _nothing if op == "" else self._timed[op](payload)
+            self._flush(int(message["flush_bytes"]))
+            return {"reply": {}}
+        if kind == "attach":
+            for fd, (name, nbytes, writable) in zip(descriptors, payload["arenas"], strict=True):
+                _attach(name, fd, nbytes, writable)
+            return {"reply": {}}
+        for name in payload["names"]:
+            _views.pop(name, None)
+        return {"reply": {}}
+
+    def run(self) -> dict[str, Any]:
+        """Sleep until the judge says go, time the prepared callable, say done."""
+        os.eventfd_read(self._go_fd)
+        try:
+            before = resource.getrusage(resource.RUSAGE_SELF)
+            start = clock_ns()
+            self._prepared()
+            end = clock_ns()
+            after = resource.getrusage(resource.RUSAGE_SELF)
+        except Exception as error:
+            return _error_reply(error)
+        finally:
+            self._prepared = _nothing
+            os.eventfd_write(self._done_fd, 1)
+        reply = {
+            "elapsed_ns": end - start,
+            "minor_faults": after.ru_minflt - before.ru_minflt,
+            "major_faults": after.ru_majflt - before.ru_majflt,
+        }
+        return {"reply": reply}
+
+
+def _error_reply(error: Exception) -> dict[str, Any]:
+    trace = "".join(traceback.format_exception(error, limit=-8))
+    return {"error": f"{type(error).__name__}: {error}", "trace": trace}
+
+
+def _nothing() -> None:
+    """What calibrates the handshake."""
+
+
+def _attach(name: str, fd: int, nbytes: int, writable: bool) -> None:
+    access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    mapping = mmap.mmap(fd, nbytes, mmap.MAP_SHARED | mmap.MAP_POPULATE, access)
+    os.close(fd)
+    with contextlib.suppress(OSError, ValueError):
+        mapping.madvise(mmap.MADV_HUGEPAGE)
+    _views[name] = np.frombuffer(mapping, np.uint8)

@@ -92,9 +92,7 @@ class Worker:
             raise
         return failure or worker
 
-    def _launch(
-        self, artifact: Path, entry: str, runtime: Path, arenas: Sequence[Arena]
-    ) -> None:
+    def _launch(self, artifact: Path, entry: str, runtime: Path, arenas: Sequence[Arena]) -> None:
         """Start the host; afterwards it has mapped everything and sleeps, with its limits on."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs:
