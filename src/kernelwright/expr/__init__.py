@@ -24,6 +24,7 @@ from kernelwright.expr.operations import operations
 from kernelwright.expr.pretty import pretty
 from kernelwright.expr.serialize import from_json, to_json
 from kernelwright.expr.simplify import axis_extents, simplify
+from kernelwright.expr.skeleton import skeleton
 
 __all__ = [
     "OPERATIONS",
@@ -46,6 +47,7 @@ __all__ = [
     "operations",
     "pretty",
     "simplify",
+    "skeleton",
     "substitute",
     "to_json",
     "transform",

@@ -24,7 +24,8 @@ from kernelwright.expr.polynomial import (
 )
 
 INTEGER_ARITHMETIC = frozenset({"add", "sub", "mul", "neg", "floordiv", "mod"})
-COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})
+FLIPPED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "eq": "eq", "ne": "ne"}
+"""Comparisons, and what each becomes when its sides are exchanged."""
 
 
 class Integers:
@@ -61,9 +62,9 @@ class Integers:
     def _arithmetic(self, op: str, args: list[Polynomial]) -> Polynomial:
         match op:
             case "add":
-                return args[0] + args[1]
+                return self._recombined(args[0] + args[1])
             case "sub":
-                return args[0] - args[1]
+                return self._recombined(args[0] - args[1])
             case "mul":
                 return args[0] * args[1]
             case "neg":
@@ -72,6 +73,19 @@ class Integers:
                 return self._divide(*args)[0]
             case _:
                 return self._divide(*args)[1]
+
+    def _recombined(self, value: Polynomial) -> Polynomial:
+        """`(x // n) * n + x % n = x`."""
+        for monomial, coefficient in value.terms.items():
+            rest = monomial[0] if len(monomial) == 1 else None
+            if not (isinstance(rest, Apply) and rest.op == "mod"):
+                continue
+            whole = Polynomial.atom(Apply("floordiv", rest.args)) * self.polynomial(rest.args[1])
+            parts = (whole + Polynomial.atom(rest)) * Polynomial.constant(coefficient)
+            if all(value.terms.get(m) == c for m, c in parts.terms.items()):
+                joined = self.polynomial(rest.args[0]) * Polynomial.constant(coefficient)
+                return self._recombined(value - parts + joined)
+        return value
 
     def _divide(self, value: Polynomial, divisor: Polynomial) -> tuple[Polynomial, Polynomial]:
         quotient, rest = divide(value, divisor)
@@ -161,6 +175,24 @@ class Integers:
         if self.never_negative(slack):
             return True
         return False if self.never_negative(-slack - ONE) else None
+
+    def comparison(self, op: str, left: Node, right: Node) -> Node:
+        """A comparison with index variables on the left and sizes on the right where possible."""
+        value = self.compare(op, left, right)
+        if value is not None:
+            return Constant(value)
+        less, more, rest = ZERO, ZERO, ZERO
+        for monomial, coefficient in (self.polynomial(right) - self.polynomial(left)).terms.items():
+            term = Polynomial({monomial: coefficient})
+            if all(isinstance(atom, Extent) for atom in monomial):
+                rest += term
+            elif coefficient < 0:
+                less -= term
+            else:
+                more += term
+        if not less.terms:
+            op, less, more, rest = FLIPPED[op], more, less, -rest
+        return Apply(op, (self.node(less), self.node(more + rest)))
 
     def _equality(self, op: str, difference: Polynomial) -> bool | None:
         if not difference.terms:

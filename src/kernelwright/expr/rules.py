@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from kernelwright.expr.integers import COMPARISONS, INTEGER_ARITHMETIC, Integers
+from kernelwright.expr.integers import FLIPPED, INTEGER_ARITHMETIC, Integers
 from kernelwright.expr.kinds import Kinds
 from kernelwright.expr.nodes import Apply, Constant, Node
 from kernelwright.expr.scalars import PYTHON_OPERATIONS
@@ -36,17 +36,10 @@ class Rules:
         integer = all(self._kinds.of(arg) == "int" for arg in node.args)
         if integer and node.op in INTEGER_ARITHMETIC:
             return self._integers.node(self._integers.polynomial(node))
-        if integer and node.op in COMPARISONS:
-            return self._comparison(node)
+        if integer and node.op in FLIPPED:
+            return self._integers.comparison(node.op, *node.args)
         rule = _RULES.get(node.op)
         return rule(node, self._kinds) if rule else node
-
-    def _comparison(self, node: Apply) -> Node:
-        left, right = node.args
-        value = self._integers.compare(node.op, left, right)
-        if value is not None:
-            return Constant(value)
-        return Apply(node.op, tuple(self._integers.node(self._integers.polynomial(a)) for a in node.args))
 
 
 def _fold(node: Apply) -> Node:
@@ -193,6 +186,11 @@ def _where(node: Apply, kinds: Kinds) -> Node:
         return chosen
     if inverted := _args(condition, "not"):
         return Apply("where", (inverted[0], other, chosen))
+    if isinstance(chosen, Constant) and isinstance(other, Constant):
+        if chosen.value is True and other.value is False:
+            return condition
+        if chosen.value is False and other.value is True:
+            return Apply("not", (condition,))
     # the same condition further down is already decided
     if (inner := _args(chosen, "where")) and inner[0] is condition:
         return Apply("where", (condition, inner[1], other))
@@ -232,9 +230,8 @@ def _not(node: Apply, kinds: Kinds) -> Node:
 
 def _comparison(node: Apply, kinds: Kinds) -> Node:
     left, right = node.args
-    flipped = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "eq": "eq", "ne": "ne"}
     if isinstance(left, Constant) and not isinstance(right, Constant):
-        return Apply(flipped[node.op], (right, left))
+        return Apply(FLIPPED[node.op], (right, left))
     return node
 
 
@@ -259,5 +256,5 @@ _RULES: dict[str, Callable[[Apply, Kinds], Node]] = {
     "add": _add, "sub": _sub, "mul": _mul, "div": _div, "reciprocal": _reciprocal, "pow": _pow,
     "neg": _neg, "abs": _abs, "where": _where, "and": _and, "or": _or, "not": _not,
     "to_float": _to_float, "to_int": _to_int, "to_bool": _to_bool,
-    **dict.fromkeys(COMPARISONS, _comparison), **dict.fromkeys(_ROUNDINGS, _round),
+    **dict.fromkeys(FLIPPED, _comparison), **dict.fromkeys(_ROUNDINGS, _round),
 }  # fmt: skip

@@ -47,7 +47,7 @@ class Tape:
 
 
 class _Mutates(Exception):
-    """The reference changes a tensor in place."""
+    """The reference changes a tensor that has aliases, in place; says by which operation."""
 
 
 class _OneAlgorithm(TorchFunctionMode):
@@ -96,7 +96,10 @@ class _Recorder(TorchDispatchMode):
         if name in LOWERINGS:
             return self._record(func, name, args, kwargs)
         if func._schema.is_mutable:
-            raise _Mutates
+            functional = name.removesuffix("_")
+            if functional not in LOWERINGS or self._has_alias(args[0]):
+                raise _Mutates(name)
+            return self._record(func, functional, args, kwargs)
         decomposition = decomposition_table.get(func)
         if decomposition is not None:
             with self:
@@ -109,6 +112,14 @@ class _Recorder(TorchDispatchMode):
             raise Unsupported(f"the operation {name} has no place in the expression form")
         return result
 
+    def _has_alias(self, tensor: torch.Tensor) -> bool:
+        """Whether another tensor on the tape shares memory with this one."""
+        storage = tensor.untyped_storage().data_ptr()
+        return any(
+            other is not tensor and other.untyped_storage().data_ptr() == storage
+            for other in self.tensors
+        )
+
     def _record(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         arguments: dict[str, Any] = {}
         for position, argument in enumerate(func._schema.arguments):
@@ -117,6 +128,8 @@ class _Recorder(TorchDispatchMode):
             else:
                 value = kwargs.get(argument.name, argument.default_value)
             arguments[argument.name] = self._refer(value)
+        if name == "aten.as_strided" and not args[0].is_contiguous():
+            raise Unsupported("as_strided has no place in the expression form")
         result = func(*args, **kwargs)
         if isinstance(result, torch.Tensor):
             outputs = (self.add(result),)
@@ -155,8 +168,8 @@ def record(
     remade = torch.func.functionalize(functional)
     try:
         return _run(lambda **named: remade(*(named[name] for name in inputs)), inputs, {})
-    except _Mutates:
-        raise Unsupported("the reference changes a tensor in place in an unknown way") from None
+    except _Mutates as mutation:
+        raise Unsupported(f"the in-place operation {mutation} cannot be made functional") from None
 
 
 def _run(

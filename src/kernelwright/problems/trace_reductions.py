@@ -289,6 +289,27 @@ def _layer_norm(call: Call) -> tuple[Array, Array, Array]:
     return result, mean, scale
 
 
+@lowers("native_group_norm")
+def _group_norm(call: Call) -> tuple[Array, ...]:
+    context, array = call.context, call.array("input")
+    groups, size = call.get("group").values, call.get("HxW").values
+    channels = tuple(c // g for c, g in zip(array.dims[1].values, groups, strict=True))
+    dims = tuple(context.unifier.dim(values) for values in (groups, channels, size))
+    folded = reshape(call, array, (array.dims[0], *dims))
+    variance, mean = _moments(call, folded, (2, 3), 0)
+    total = pointwise(context, "add", "float", [variance, call.array("eps")])
+    scale = pointwise(context, "rsqrt", "float", [total])
+    centred = pointwise(context, "sub", "float", [folded, mean])
+    normal = pointwise(context, "mul", "float", [centred, scale])
+    result = reshape(call, normal, array.dims)
+    for name, op in (("weight", "mul"), ("bias", "add")):
+        if call.get(name) is not None:
+            factor = call.array(name)
+            spread = context.array(array.dims, "float", lambda i, f=factor: f.at([i[1]]))
+            result = pointwise(context, op, "float", [result, spread])
+    return result, squeeze(mean, (2, 3)), squeeze(scale, (2, 3))
+
+
 @lowers("_fused_rms_norm")
 def _rms_norm(call: Call) -> tuple[Array, Array]:
     context, array = call.context, call.array("input")

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from random import Random
 
 import torch
 
 from kernelwright.errors import Unsupported
-from kernelwright.model import Dtype, Scalar, ScalarArgument, Signature, TensorArgument
+from kernelwright.model import (
+    Dtype,
+    Scalar,
+    ScalarArgument,
+    Signature,
+    TensorArgument,
+    dimension_names,
+)
 from kernelwright.problems.trace_unify import Setting
 
 RUNS = 4
 """Three to trace, and one to check with."""
+_DRAWS = 50
 _PRIMES = (5, 7, 11, 13, 17, 19, 23, 3, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83,
            89, 97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149)  # fmt: skip
 _TORCH = {
@@ -31,13 +41,9 @@ def settings_for(
     scalars = {scalar.name: scalar for scalar in signature.scalars}
     names = list(signature.dimensions)
     names += [s for s in scalars if s not in names and _is_dimension(signature, s)]
+    table = _sizes(names, ranges, multiple)
     settings: list[Setting] = []
-    for run in range(RUNS):
-        sizes: dict[str, int] = {}
-        for position, name in enumerate(names):
-            taken = {s.sizes[name] for s in settings} | set(sizes.values())
-            low, high = ranges.get(name, (1, 2**31))
-            sizes[name] = _size(low, high, multiple, taken, position + run * len(names))
+    for run, sizes in enumerate(table):
         values = {
             name: sizes[name] if name in sizes else _scalar(scalar, run, flags)
             for name, scalar in scalars.items()
@@ -46,27 +52,56 @@ def settings_for(
     return settings
 
 
-def _is_dimension(signature: Signature, name: str) -> bool:
-    from kernelwright.model import dimension_names
+def _sizes(
+    names: Sequence[str], ranges: Mapping[str, tuple[int, int]], multiple: int
+) -> list[dict[str, int]]:
+    """Sizes for each run, redrawn until no two dimensions move in step."""
+    generator = Random(0)
+    best: list[dict[str, int]] = []
+    for _ in range(_DRAWS):
+        table: list[dict[str, int]] = []
+        for _ in range(RUNS):
+            sizes: dict[str, int] = {}
+            for name in names:
+                taken = {row[name] for row in table} | set(sizes.values())
+                low, high = ranges.get(name, (1, 2**31))
+                sizes[name] = _size(low, high, multiple, taken, generator)
+            table.append(sizes)
+        # the interpreter checks the last one, and it is slow
+        table[-1] = {name: _small(ranges.get(name, (1, 2**31)), multiple, generator) for name in names}
+        best = best or table
+        if _independent(table[: RUNS - 1]):
+            return table
+    return best
 
+
+def _independent(table: Sequence[Mapping[str, int]]) -> bool:
+    """Whether no sum or difference of two dimensions is the same in all rows."""
+    for first, second in combinations(table[0], 2):
+        pairs = [(row[first], row[second]) for row in table]
+        if any(len({a + sign * b for a, b in pairs}) == 1 for sign in (1, -1)):
+            return False
+    return True
+
+
+def _is_dimension(signature: Signature, name: str) -> bool:
     return any(name in dimension_names(dim) for t in signature.tensors for dim in t.dims)
 
 
-def _size(low: int, high: int, multiple: int, taken: set[int], start: int) -> int:
+def _size(low: int, high: int, multiple: int, taken: set[int], generator: Random) -> int:
     low = max(low, min(2, high))
+    near = range(low, min(high, low + 64) + 1)
+    fitting = [p * multiple for p in _PRIMES if low <= p * multiple <= high]
+    for choices in (fitting[:14], fitting, near):
+        fresh = [size for size in choices if size not in taken]
+        if fresh:
+            return generator.choice(fresh)
+    return generator.choice(fitting or near)
 
-    def usable() -> Iterator[int]:
-        for prime in _PRIMES[start % 12 :] + _PRIMES[: start % 12]:
-            yield prime * multiple
-        yield from range(low, min(high, low + 64) + 1)
 
-    fallback = low
-    for size in usable():
-        if low <= size <= high:
-            if size not in taken:
-                return size
-            fallback = size
-    return fallback
+def _small(bounds: tuple[int, int], multiple: int, generator: Random) -> int:
+    fitting = [n * multiple for n in range(2, 9) if bounds[0] <= n * multiple <= bounds[1]]
+    return generator.choice(fitting) if fitting else bounds[0]
 
 
 def _scalar(scalar: ScalarArgument, run: int, flags: Mapping[str, bool]) -> Scalar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import reduce
 
@@ -86,6 +87,18 @@ def _unflatten(call: Call, dims: Sequence[Dim], flat: Node) -> list[Node]:
         parts.insert(0, _op("mod", flat, extent))
         flat = _op("floordiv", flat, extent)
     return [flat, *parts]
+
+
+@lowers("as_strided")
+def _as_strided(call: Call) -> Array:
+    runs = zip(*(size.values for size in call.get("size")), strict=True)
+    for run, shape in enumerate(runs):
+        dense = [math.prod(shape[k + 1 :]) for k in range(len(shape))]
+        if [stride.values[run] for stride in call.get("stride")] != dense:
+            raise Unsupported("as_strided has no place in the expression form")
+    if call.get("storage_offset") is not None and set(call.get("storage_offset").values) != {0}:
+        raise Unsupported("as_strided has no place in the expression form")
+    return reshape(call, call.array(), call.dims())
 
 
 @lowers("t", "transpose", "permute", "numpy_T", "mT")

@@ -1,0 +1,28 @@
+"""The family of computation that a program belongs to."""
+
+from __future__ import annotations
+
+from kernelwright.expr import contraction, pairwise, rowwise, scan
+from kernelwright.expr.nodes import Program, Reduce, Scan, walk
+
+SKELETONS = (
+    "pointwise",
+    "rowwise map-reduce-map",
+    "contraction with epilogue",
+    "pairwise reduce",
+    "scan",
+    "none",
+)
+
+
+def skeleton(program: Program) -> str:
+    """One of `SKELETONS`: the most special recogniser that takes the program."""
+    if not any(isinstance(node, Reduce | Scan) for node in walk(*(o.body for o in program.outputs))):
+        return "pointwise"
+    if contraction.match(program) is not None:
+        return "contraction with epilogue"
+    if pairwise.match(program) is not None:
+        return "pairwise reduce"
+    if scan.match(program) is not None:
+        return "scan"
+    return "none" if rowwise.match(program) is None else "rowwise map-reduce-map"
