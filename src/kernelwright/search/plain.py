@@ -33,7 +33,7 @@ class RandomStrategy(SeededStrategy):
         """Draws until most of them are known; the rest comes in order."""
         families = current.view.families
         sizes = [family.space.size for family in families]
-        for _ in range(64 * current.count if families else 0):
+        for _ in range(256 + 16 * current.count if families else 0):
             family = current.rng.choices(families, weights=sizes)[0]
             yield Request(family.identity, family.space.sample(current.rng))
 

@@ -21,7 +21,8 @@ class Blobs:
         Written to a temporary file that is flushed to disk and renamed, so that a reader sees the
         whole text or none, whenever this process is killed. A temporary file may be left over then.
         """
-        key = content_hash(text)
+        data = text.encode("utf-8", "surrogatepass")
+        key = content_hash(data)
         path = self._path(key)
         if path.exists():
             return key
@@ -29,7 +30,7 @@ class Blobs:
         handle, temporary = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(zlib.compress(text.encode("utf-8", "surrogatepass"), 6))
+                file.write(zlib.compress(data, 6))
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).rename(path)
@@ -51,10 +52,9 @@ class Blobs:
             raise ArchiveError(f"the archive lacks the text {key[:12]} ('{path}')") from None
         except (OSError, zlib.error) as error:
             raise ArchiveError(f"the text '{path}' cannot be read: {error}") from None
-        text = data.decode("utf-8", "surrogatepass")
-        if content_hash(text) != key:
+        if content_hash(data) != key:
             raise ArchiveError(f"the text '{path}' is damaged: it does not have its hash")
-        return text
+        return data.decode("utf-8", "surrogatepass")
 
     def __contains__(self, key: str) -> bool:
         return self._path(key).exists()

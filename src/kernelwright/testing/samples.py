@@ -1,0 +1,143 @@
+"""Small records to test with: one of every kind, every field set."""
+
+from kernelwright.model import (
+    Bound,
+    Candidate,
+    Dtype,
+    Estimate,
+    Family,
+    FrozenMap,
+    Lineage,
+    Machine,
+    Measured,
+    Peer,
+    PublicProblem,
+    Reason,
+    Rejected,
+    ScalarArgument,
+    Signature,
+    Stage,
+    TensorArgument,
+    Toolchain,
+    Workload,
+    WorkloadResult,
+)
+
+SOURCE = """#include "kernelwright.h"
+// @tune LANES = 8, 4, 16
+// @tune UNROLL = 2, 1, 4
+// @tune CXX = g++, clang++
+// @require LANES * UNROLL <= 32
+extern "C" int kernel(const float* x, float* out, int64_t N, double scale, const void* prepared,
+                      void* workspace, int64_t workspace_bytes, void* stream) {
+#pragma omp parallel for
+  for (int64_t i = 0; i < N; i += LANES * UNROLL)
+    for (int64_t j = i; j < N && j < i + LANES * UNROLL; ++j) out[j] = float(scale) * x[j];
+  return 0;
+}
+"""
+"""A right kernel for `problem()`."""
+
+
+def problem() -> PublicProblem:
+    """One input, one scalar: `out = scale * x`."""
+    return PublicProblem(
+        name="scaled",
+        scenario="test",
+        summary="Scale a vector.",
+        signature=Signature(
+            (TensorArgument("x", ("N",), static=True),),
+            (TensorArgument("out", ("N",), Dtype.F32),),
+            (ScalarArgument("scale", "float", 2.0),),
+        ),
+        dtypes=(Dtype.F32,),
+        sizes=FrozenMap({"cpu": (FrozenMap({"N": 1000}),)}),
+        ranges=FrozenMap({"N": (1, 4096)}),
+        distributions=("normal", "huge"),
+        peers=("torch.mul",),
+        source="a test",
+        reference_text="def scaled(x, scale=2.0): return scale * x",
+        derived=("sizes come from the example",),
+    )
+
+
+def family() -> Family:
+    """A family with two defaults."""
+    defaults = (
+        FrozenMap({"LANES": 8, "UNROLL": 4, "CXX": "g++"}),
+        FrozenMap({"LANES": 16, "UNROLL": 2, "CXX": "clang++"}),
+    )
+    return Family(
+        "scale", "cpp", "kernel", SOURCE, Lineage("test", ("0" * 64,), "by hand"), defaults
+    )
+
+
+def candidate(lanes: int = 8, unroll: int = 2) -> Candidate:
+    """A candidate of `family()`."""
+    values = FrozenMap({"LANES": lanes, "UNROLL": unroll, "CXX": "g++"})
+    lineage = Lineage("test", (), "from samples")
+    return Candidate("cpp", "kernel", SOURCE, values, family().identity, lineage)
+
+
+def workload() -> Workload:
+    """A bench workload of `problem()`."""
+    sizes, scalars = FrozenMap({"N": 1000}), FrozenMap({"scale": 2.0, "flag": True, "k": 3})
+    return Workload("scaled", Dtype.F32, sizes, scalars, "normal", "bench")
+
+
+def measured(median_us: float = 12.5, accepted: bool = True) -> Measured:
+    """A verdict with raw samples, a bound, two peers and an absent one."""
+    samples = {
+        "candidate": tuple(median_us + 0.25 * i for i in range(5)),
+        "eager": (30.0, 31.0, 1 / 3),
+        "roof": (8.0,),
+    }
+    result = WorkloadResult(
+        workload=workload(),
+        time_us=Estimate(median_us, median_us - 0.1, median_us + 0.1),
+        rounds=5,
+        bound=Bound(8.0, "memory", 8000, 1000.0, "triad 2:1", 60.5),
+        fraction_of_bound=0.64,
+        peers=(
+            Peer("eager", Estimate(30.0, 29.0, 31.0), Estimate(2.4, 2.3, 2.5), True, 0.2),
+            Peer(
+                "compile", Estimate(20.0, 19.0, 21.0), Estimate(1.6, 1.5, 1.7), False, float("inf")
+            ),
+        ),
+        absent=FrozenMap({"torch.mul": "not installed"}),
+        error=0.25,
+        samples_us=FrozenMap(samples),
+        within_target=False,
+    )
+    bare = WorkloadResult(workload(), Estimate(1.0, 1.0, 1.0), 1)
+    return Measured((result, bare), accepted)
+
+
+def rejected() -> Rejected:
+    """A verdict against a candidate."""
+    return Rejected(Stage.CHECK, Reason.WRONG_RESULT, "out[3] is 7, not 6 ± 0.1\nunder 'huge' ½")
+
+
+def machine() -> Machine:
+    """A machine that exists nowhere."""
+    return Machine(
+        name="example-2c",
+        cpu="Example CPU",
+        cores=2,
+        vector_bits=512,
+        isa=("avx2", "avx512f"),
+        l1_bytes=32768,
+        l2_bytes=1 << 20,
+        l3_bytes=32 << 20,
+        memory_bytes=8 << 30,
+        os="Linux",
+        toolchains=(Toolchain("g++", "/usr/bin/g++", "12.2.0", "libgomp", 2),),
+        missing=FrozenMap({"clang++": "its OpenMP probe ran 1 thread"}),
+        read_gbs=48.0,
+        copy_gbs=43.0,
+        triad_gbs=60.0,
+        write_gbs=30.0,
+        fma_gflops=200.0,
+        isolation="sandbox",
+        versions=FrozenMap({"python": "3.11.7"}),
+    )
