@@ -12,17 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernelwright.build import include_folder
-from kernelwright.deploy import BuildRecord, WinnerFiles, isa_fingerprint, write_winner
-from kernelwright.errors import ProblemError
+from kernelwright.deploy import WinnerFiles, isa_fingerprint, write_winner
+from kernelwright.errors import MachineError, ProblemError
 from kernelwright.model import (
     Candidate,
     Dtype,
     FrozenMap,
+    Machine,
     PublicProblem,
     ScalarArgument,
     Signature,
     TensorArgument,
+    Toolchain,
 )
 from kernelwright.problems import ProblemReference
 
@@ -83,7 +84,6 @@ PUBLIC = PublicProblem(
 CANDIDATE = Candidate(
     "cpp", "kernel", KERNEL, FrozenMap({"UNROLL": 4, "CXX": "g++", "FLAGS": "-O3 -march=native"})
 )
-FLAGS = ("-std=c++17", "-fPIC", "-shared", "-fopenmp", "-O3", "-march=native")
 
 
 def write(folder: Path, library: Path | None = None, compiler: str | None = None) -> WinnerFiles:
@@ -91,9 +91,13 @@ def write(folder: Path, library: Path | None = None, compiler: str | None = None
     reference.write_text(REFERENCE)
     compiler = compiler or shutil.which("g++")
     assert compiler, "the tests need g++"
-    build = BuildRecord(compiler, "g++", FLAGS, include_folder() / "kernelwright.h", library)
+    machine = Machine(
+        "here", "a processor", 2, 256, (), 2**15, 2**20, 2**23, 2**33, "Linux",
+        toolchains=(Toolchain("g++", compiler, "g++ of the tests", "libgomp", 2),),
+    )  # fmt: skip
     place = ProblemReference(str(reference), "scaled_pair")
-    return write_winner(folder, CANDIDATE, PUBLIC, Dtype.F32, place, build, ("1.5 times eager.",))
+    evidence = ("1.5 times eager.",)
+    return write_winner(folder, CANDIDATE, PUBLIC, Dtype.F32, place, machine, library, evidence)
 
 
 def load(files: WinnerFiles, name: str):
@@ -278,3 +282,11 @@ def test_a_size_that_no_shape_tells_is_refused():
 
     with pytest.raises(ProblemError, match="'K' does not follow"):
         size_steps(Signature((TensorArgument("x", ("N",)),), (TensorArgument("out", ("N", "K")),)))
+
+
+def test_a_winner_whose_compiler_is_not_here_is_refused(tmp_path):
+    machine = Machine("here", "cpu", 2, 256, (), 1, 1, 1, 1, "Linux")
+    (tmp_path / "p.py").write_text(REFERENCE)
+    with pytest.raises(MachineError, match="'g\\+\\+' of the winner"):
+        place = ProblemReference(str(tmp_path / "p.py"), None)
+        write_winner(tmp_path / "run", CANDIDATE, PUBLIC, Dtype.F32, place, machine)

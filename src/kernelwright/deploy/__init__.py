@@ -1,10 +1,9 @@
 """The winner as files that can be shipped: C++ source, operator on torch tensors, library."""
 
 from kernelwright.deploy.speed import OperatorSpeed, measure_operator
-from kernelwright.deploy.winner import BuildRecord, WinnerFiles, isa_fingerprint, write_winner
+from kernelwright.deploy.winner import WinnerFiles, isa_fingerprint, write_winner
 
 __all__ = [
-    "BuildRecord",
     "OperatorSpeed",
     "WinnerFiles",
     "isa_fingerprint",

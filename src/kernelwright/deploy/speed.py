@@ -44,6 +44,26 @@ class OperatorSpeed:
     note: str = ""
     """Why it fell back."""
 
+    def document(self) -> dict[str, Any]:
+        """As in `optimize --json`, under `operator_speed`."""
+        cold = (self.cold_us, self.cold_eager_us, self.cold_speedup)
+        warm = (self.warm_us, self.warm_eager_us, self.warm_speedup)
+        return {
+            "used_kernel": self.used_kernel,
+            "note": self.note,
+            "rounds": self.rounds,
+            "threads": self.threads,
+            **{
+                state: {
+                    "median_us": own.median,
+                    "eager_us": eager.median,
+                    "speedup": ratio.median,
+                    "speedup_ci": [ratio.low, ratio.high],
+                }
+                for state, (own, eager, ratio) in (("cold", cold), ("warm", warm))
+            },
+        }
+
 
 def measure_operator(
     folder: Path,

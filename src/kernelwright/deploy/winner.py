@@ -2,30 +2,19 @@
 
 import hashlib
 import platform
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernelwright.build import include_folder
+from kernelwright.build.compilers import BASE_FLAGS, DEFAULT_FLAGS
 from kernelwright.deploy.operator import OperatorText, render_operator
 from kernelwright.deploy.source import bound_source
-from kernelwright.model import Candidate, Dtype, PublicProblem
+from kernelwright.errors import MachineError
+from kernelwright.model import Candidate, Dtype, Machine, PublicProblem, Toolchain
 from kernelwright.problems import ProblemReference
-
-
-@dataclass(frozen=True, slots=True)
-class BuildRecord:
-    """How the judged library was built, without the macros of the tunables."""
-
-    compiler: str
-    """Path of the compiler."""
-    version: str
-    flags: tuple[str, ...]
-    """Every flag, such as `-std=c++17`, `-shared`, `-O3`; no `-D`, no `-I`, no file."""
-    header: Path
-    """The `kernelwright.h` that it was built with."""
-    library: Path | None = None
-    """The judged shared library, to be shipped beside; None: compile at the first import."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +38,8 @@ def write_winner(
     public: PublicProblem,
     dtype: Dtype,
     reference: ProblemReference,
-    build: BuildRecord,
+    machine: Machine,
+    library: Path | None = None,
     evidence: Sequence[str] = (),
 ) -> WinnerFiles:
     """Write `best.cpp`, `kernelwright.h`, `best.py`, the reference and the library.
@@ -60,50 +50,64 @@ def write_winner(
         public: the problem; its name becomes the function's name.
         dtype: the element type that the kernel was built and judged for.
         reference: where the reference is written; its file is copied.
-        build: how the judged library was made.
+        machine: where it was judged; holds the compiler that built it.
+        library: the judged library, to be shipped beside; None: compile at the first import.
         evidence: sentences for the head of both files, such as the measured speed-up.
 
     Raises:
         ProblemError: the sizes do not follow from the shapes of the inputs.
+        MachineError: the machine lacks the compiler that the candidate names.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    copied = folder / f"reference{Path(reference.path).suffix}"
-    if Path(reference.path).resolve() != copied.resolve():
-        shutil.copyfile(reference.path, copied)
     files = WinnerFiles(
         source=folder / "best.cpp",
         header=folder / "kernelwright.h",
         operator=folder / "best.py",
-        reference=copied,
-        library=None if build.library is None else folder / "best.so",
+        reference=folder / f"reference{Path(reference.path).suffix}",
+        library=None if library is None else folder / "best.so",
     )
-    command = [build.compiler, *build.flags, "best.cpp", "-o", "best.so"]
+    toolchain, flags = _how_built(candidate, machine)
+    command = [toolchain.name, *flags, "best.cpp", "-o", "best.so"]
     headline = f"{public.name} in {dtype}: {candidate.family or 'a kernel'}, by kernelwright."
-    source = bound_source(candidate, [headline, *evidence, f"Compiler: {build.version}"], command)
+    notes = [headline, *evidence, f"Judged as built by {toolchain.version} on {machine.cpu}."]
+    source = bound_source(candidate, notes, command)
     text = OperatorText(
         entry=candidate.entry,
         headline=headline,
         evidence=tuple(evidence),
-        compiler=build.compiler,
-        flags=build.flags,
+        compiler=toolchain.path,
+        flags=flags,
         key=candidate.identity[:12],
-        reference_file=copied.name,
+        reference_file=files.reference.name,
         reference_name=reference.function or public.name,
-        shipped_isa=None if build.library is None else isa_fingerprint(),
+        shipped_isa=None if library is None else isa_fingerprint(),
     )
     operator = render_operator(public, dtype, text)
     files.source.write_text(source)
-    shutil.copyfile(build.header, files.header)
-    if build.library is None:
+    _copy(include_folder() / "kernelwright.h", files.header)
+    _copy(Path(reference.path), files.reference)
+    if library is None:
         (folder / "best.so").unlink(missing_ok=True)
     else:
-        _replace(build.library, folder / "best.so")
+        _copy(library, folder / "best.so")
     files.operator.write_text(operator)
     return files
 
 
-def _replace(source: Path, target: Path) -> None:
+def _how_built(candidate: Candidate, machine: Machine) -> tuple[Toolchain, tuple[str, ...]]:
+    """The compiler and every flag, without the macros of the tunables."""
+    named = candidate.tunables.get("CXX")
+    chosen = [t for t in machine.toolchains if named is None or t.name == named]
+    if not chosen:
+        raise MachineError(f"the compiler '{named or 'g++'}' of the winner is not on this machine")
+    flags = str(candidate.tunables.get("FLAGS", DEFAULT_FLAGS))
+    return chosen[0], (*BASE_FLAGS, "-shared", *shlex.split(flags))
+
+
+def _copy(source: Path, target: Path) -> None:
     """Copy under a new inode: a process may have the old library mapped."""
+    if source.resolve() == target.resolve():
+        return
     partial = target.with_suffix(".partial")
     shutil.copyfile(source, partial)
     partial.replace(target)

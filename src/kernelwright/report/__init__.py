@@ -1,1 +1,17 @@
-"""The campaign as a page and as tables."""
+"""Reports: a self-contained page for a run, static pictures, tables."""
+
+from kernelwright.report.evidence import Entry, Evidence, fastest_baseline, gather
+from kernelwright.report.page import headline, render, write_report
+from kernelwright.report.svg import roofline_svg, speedup_svg
+
+__all__ = [
+    "Entry",
+    "Evidence",
+    "fastest_baseline",
+    "gather",
+    "headline",
+    "render",
+    "roofline_svg",
+    "speedup_svg",
+    "write_report",
+]
