@@ -2,6 +2,7 @@
 
 from kernelwright.build.artifact import Artifact
 from kernelwright.build.builder import CppBuilder
+from kernelwright.build.cache import user_cache_folder
 from kernelwright.build.header import include_folder
 from kernelwright.build.runtime import build_runtime
 from kernelwright.build.toolchains import discover_toolchains
@@ -12,4 +13,5 @@ __all__ = [
     "build_runtime",
     "discover_toolchains",
     "include_folder",
+    "user_cache_folder",
 ]

@@ -1,0 +1,175 @@
+"""Live measurement of what memory and arithmetic reach, a few milliseconds at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from kernelwright.build import CppBuilder, build_runtime
+from kernelwright.build.cache import user_cache_folder
+from kernelwright.errors import HarnessError, MachineError
+from kernelwright.execution import Arena, Call, Failure, Limits, Pointer, Worker
+from kernelwright.model import Candidate, FrozenMap, Lineage, Rejected, Toolchain
+
+SOURCE = Path(__file__).parent / "roof.cpp"
+_MODES = {"read": (0, 1), "copy": (1, 2), "triad": (2, 3), "write": (3, 1)}
+"""Mode number and how many arrays it moves."""
+_STREAMS = (1, 2, 4, 8)
+_MULTIPLY_ADD = 4
+_ALIGN = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Roof:
+    """What the best probe reached just now, and what a workload would take at that rate."""
+
+    kind: str
+    """`read`, `copy`, `triad` or `write`."""
+    gbs: float
+    us: float
+    """Time for the workload's bytes at that rate."""
+    rates: FrozenMap[str, float]
+    """GB/s of every probe that ran."""
+
+
+class RoofProbe:
+    """A worker with our own streaming and multiply-add kernels; usable as a context manager.
+
+    It is parked (stopped) except while it measures. Every measurement uses another part of
+    arrays that are together at least six times the last level cache, so nothing is in a cache.
+
+    Args:
+        toolchains: Compilers; the first builds the kernels.
+        threads: Size of the OpenMP team.
+        l3_bytes: The whole last level cache.
+        cache: Folder of the artifacts; default: the user's cache.
+
+    Raises:
+        MachineError: there is no compiler.
+        HarnessError: the kernels do not build or do not start.
+    """
+
+    probe_ms = 1.5
+    """About how long one streaming probe takes."""
+
+    def __init__(
+        self,
+        toolchains: Sequence[Toolchain],
+        threads: int,
+        l3_bytes: int,
+        cache: Path | None = None,
+    ) -> None:
+        folder = cache or user_cache_folder()
+        builder = CppBuilder(toolchains[:1], folder)
+        missing = builder.available()
+        if missing:
+            raise MachineError(missing)
+        flags = FrozenMap({"FLAGS": "-O3 -march=native -ffp-contract=fast"})
+        source = SOURCE.read_text()
+        artifact = builder.build(Candidate("cpp", "kernel", source, flags, "roof", Lineage("roof")))
+        if isinstance(artifact, Rejected):
+            raise HarnessError(f"the roof kernels do not build: {artifact.diagnostic}")
+        nbytes = min(max(64 << 20, 2 * l3_bytes), 512 << 20)
+        self._arenas = [Arena(name, nbytes) for name in ("a", "b", "c")]
+        self._arenas.append(Arena("sink", 64 * max(64, threads)))
+        self._nbytes = nbytes
+        self._offset = 0
+        self._threads = threads
+        for arena in self._arenas[:2]:
+            arena.view().view(np.float32)[:] = 1.0
+        runtime = build_runtime(toolchains[0], cache)
+        worker = Worker.start(artifact.path, "kernel", runtime, self._arenas, threads, Limits())
+        if isinstance(worker, Failure):
+            for arena in self._arenas:
+                arena.close()
+            raise HarnessError(f"the roof kernels do not start: {worker.detail}")
+        self._worker = worker
+        self._window = dict.fromkeys(_MODES, 8 << 20)
+        self._streams = dict.fromkeys(_MODES, 4)
+        self._steps = 1 << 14
+        self._step_operations = self._checked(worker.workspace_bytes(()))
+        self._tune()
+        worker.freeze()
+
+    def _tune(self) -> None:
+        """Find the number of streams and the window of each probe."""
+        for kind in _MODES:
+            rates: dict[int, float] = {}
+            for streams in _STREAMS:
+                self._streams[kind] = streams
+                rates[streams] = max(self._rate(kind) for _ in range(3))
+            self._streams[kind] = max(rates, key=rates.__getitem__)
+            wanted = rates[self._streams[kind]] * 1e6 * self.probe_ms / _MODES[kind][1]
+            self._window[kind] = int(min(max(wanted, 4 << 20), self._nbytes // 2))
+        self.fma_gflops()
+
+    @staticmethod
+    def _checked(result: "int | Failure") -> int:
+        if isinstance(result, Failure):
+            raise HarnessError(f"the roof kernels failed: {result.detail}")
+        return result
+
+    def _run(self, offset: int, n: int, mode: int, streams: int) -> float:
+        """Microseconds of one call."""
+        arrays = tuple(Pointer(name, offset) for name in ("a", "b", "c"))
+        call = Call((*arrays, Pointer("sink"), n, mode, streams, 0, 0, 0, 0))
+        report = self._worker.call(call)
+        if isinstance(report, Failure):
+            raise HarnessError(f"the roof kernels failed: {report.detail}")
+        return report.elapsed_us
+
+    def _rate(self, kind: str) -> float:
+        """GB/s of one streaming probe over the next part of the arrays."""
+        window = self._window[kind] // _ALIGN * _ALIGN
+        if self._offset + window > self._nbytes:
+            self._offset = 0
+        mode, arrays = _MODES[kind]
+        us = self._run(self._offset, window // 4, mode, self._streams[kind])
+        self._offset += window
+        return arrays * window / us / 1000
+
+    def rates(self, kinds: Sequence[str] = ("read", "copy", "triad")) -> dict[str, float]:
+        """GB/s (bytes read plus bytes written) of each named probe, now; parks afterwards."""
+        self._worker.thaw()
+        result = {kind: self._rate(kind) for kind in kinds}
+        self._worker.freeze()
+        return result
+
+    def measure(self, read_bytes: int, write_bytes: int) -> Roof:
+        """The roof for a workload, now: the best of read, streaming copy and triad.
+
+        A workload that almost only writes is compared with the streaming write as well.
+        """
+        total = read_bytes + write_bytes
+        kinds = ("read", "copy", "triad", "write")
+        rates = self.rates(kinds if write_bytes > 0.8 * total else kinds[:3])
+        kind = max(rates, key=rates.__getitem__)
+        return Roof(kind, rates[kind], total / rates[kind] / 1000, FrozenMap(rates))
+
+    def fma_gflops(self) -> float:
+        """GFLOP/s of independent fp32 multiply-adds on all threads, now; parks afterwards."""
+        self._worker.thaw()
+        us = self._run(0, self._steps, _MULTIPLY_ADD, 1)
+        operations = self._steps * self._threads * self._step_operations
+        self._steps = int(min(max(self._steps * self.probe_ms * 1000 / us, 1 << 12), 1 << 24))
+        self._worker.freeze()
+        return operations / us / 1000
+
+    def close(self) -> None:
+        """End the worker and give the memory back; safe to call twice."""
+        self._worker.close()
+        for arena in self._arenas:
+            arena.close()
+
+    def __enter__(self) -> "RoofProbe":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
