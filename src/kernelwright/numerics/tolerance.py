@@ -99,7 +99,8 @@ def distribution_usable(oracle: Array, float32_run: Array, limit: float = 0.01) 
     """Whether float32 can represent the computation on these inputs at all.
 
     False when the float32 run is off by more than `limit` in norm, or in more than `limit` of the
-    elements (a few elements may cross zero, where relative errors are large).
+    elements (a few elements may cross zero, where relative errors are large). Underflow is not
+    counted: values below the smallest normal float32 may become zero.
     """
     y = np.asarray(oracle)
     run = np.asarray(float32_run)
@@ -108,7 +109,8 @@ def distribution_usable(oracle: Array, float32_run: Array, limit: float = 0.01) 
     same = _kind(y) == _kind(run)
     good = same & np.isfinite(y)
     error = np.abs(run[good].astype(np.float64) - y[good])
-    off = int((~same).sum()) + int((error > limit * np.abs(y[good])).sum())
+    underflow = smallest_step(Dtype.F32)
+    off = int((~same).sum()) + int((error > limit * np.abs(y[good]) + underflow).sum())
     return off <= limit * y.size and _norm(error) <= limit * _norm(y[good].astype(np.float64))
 
 

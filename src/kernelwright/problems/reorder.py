@@ -1,0 +1,224 @@
+"""Summation in other orders: what sound float32 implementations may differ by.
+
+A `TorchDispatchMode` takes over every operator that sums and does it in one of three orders:
+
+- `plain`: torch's own order; running sums one after the other, as in a sequential loop. (torch's
+  `cumsum` keeps a float64 carry on CPUs, which no float32 kernel could match.)
+- `reversed`: from the last term to the first; running sums by recursive doubling.
+- `blocked`: as vector code does: 64 interleaved accumulators, added up at the end; products in
+  blocks of the inner dimension; running sums in blocks of 128 with a carry.
+"""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Order = Literal["plain", "reversed", "blocked"]
+ORDERS: tuple[Order, ...] = ("plain", "reversed", "blocked")
+_LANES = 64
+_SCAN_BLOCK = 128
+_PRODUCT_BLOCKS = 16
+
+aten = torch.ops.aten
+
+
+class ReorderedSums(TorchDispatchMode):
+    """While active, every sum below it is taken in the given order, in the tensors' own dtype."""
+
+    def __init__(self, order: Order) -> None:
+        super().__init__()
+        self.order: Order = order
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        handler = _HANDLERS.get(func)
+        takes_over = handler is not None and args[0].is_floating_point()
+        if handler is None or not takes_over:
+            return func(*args, **(kwargs or {}))
+        return handler(self.order, *args, **(kwargs or {}))
+
+
+def ordered_sum(order: Order, x: Tensor, dim: Sequence[int] | None, keepdim: bool = False) -> Tensor:
+    """Sum over `dim` (None or empty: all axes) in the given order."""
+    axes = sorted({d % x.ndim for d in dim}) if dim and x.ndim else list(range(x.ndim))
+    if order == "plain" or not axes:
+        return x.sum(axes, keepdim) if axes else x.clone()
+    kept = [axis for axis in range(x.ndim) if axis not in axes]
+    length = prod(x.shape[axis] for axis in axes)
+    lines = x.permute(*kept, *axes).reshape(*(x.shape[axis] for axis in kept), length)
+    total = lines.flip(-1).sum(-1) if order == "reversed" else _lane_sum(lines)
+    if keepdim:
+        total = total.reshape([1 if axis in axes else n for axis, n in enumerate(x.shape)])
+    return total
+
+
+def ordered_cumsum(order: Order, x: Tensor, dim: int) -> Tensor:
+    """Inclusive running sum along `dim` in the given order."""
+    if x.ndim == 0 or x.numel() == 0:
+        return x.clone()
+    lines = x.movedim(dim, -1).contiguous()
+    scan = {"plain": _sequential_scan, "reversed": _doubling_scan, "blocked": _blocked_scan}[order]
+    return scan(lines).movedim(-1, dim).contiguous()
+
+
+def ordered_matmul(order: Order, a: Tensor, b: Tensor) -> Tensor:
+    """`a @ b` with the inner dimension summed in the given order; vectors and matrices alike."""
+    inner_of_b = max(b.ndim - 2, 0)
+    length = a.shape[-1]
+    if order == "plain" or length == 0:
+        return a @ b
+    if order == "reversed":
+        return a.flip(-1) @ b.flip(inner_of_b)
+    step = max(-(-length // _PRODUCT_BLOCKS), 8)
+    total = a[..., :step] @ b.narrow(inner_of_b, 0, min(step, length))
+    for start in range(step, length, step):
+        size = min(step, length - start)
+        total = total + a.narrow(-1, start, size) @ b.narrow(inner_of_b, start, size)
+    return total
+
+
+def _lane_sum(lines: Tensor) -> Tensor:
+    length = lines.shape[-1]
+    padded = torch.nn.functional.pad(lines, (0, -length % _LANES))
+    lanes = padded.reshape(*lines.shape[:-1], -1, _LANES).numpy()
+    # numpy adds whole rows one after the other along an outer axis: one accumulator a lane
+    partial = np.add.reduce(lanes, axis=-2)
+    return torch.from_numpy(np.asarray(np.add.accumulate(partial, axis=-1)[..., -1].copy()))
+
+
+def _sequential_scan(lines: Tensor) -> Tensor:
+    return torch.from_numpy(np.add.accumulate(lines.numpy(), axis=-1))
+
+
+def _doubling_scan(lines: Tensor) -> Tensor:
+    """Hillis and Steele, Data parallel algorithms, 1986."""
+    total, shift = lines.clone(), 1
+    while shift < lines.shape[-1]:
+        total = torch.cat((total[..., :shift], total[..., shift:] + total[..., :-shift]), -1)
+        shift *= 2
+    return total
+
+
+def _blocked_scan(lines: Tensor) -> Tensor:
+    length = lines.shape[-1]
+    padded = torch.nn.functional.pad(lines, (0, -length % _SCAN_BLOCK))
+    inside = _doubling_scan(padded.reshape(*lines.shape[:-1], -1, _SCAN_BLOCK))
+    carry = _sequential_scan(inside[..., -1].contiguous())
+    inside[..., 1:, :] += carry[..., :-1, None]
+    return inside.reshape(padded.shape)[..., :length]
+
+
+# What the dispatcher hands over, operator by operator ---------------------------------------------
+
+
+def _cast(x: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return x if dtype is None else x.to(dtype)
+
+
+def _sum(order: Order, x: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    return ordered_sum(order, _cast(x, dtype), dim, keepdim)
+
+
+def _mean(order: Order, x: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    total = ordered_sum(order, _cast(x, dtype), dim, keepdim)
+    return total / (x.numel() // max(total.numel(), 1))
+
+
+def _cumsum(order: Order, x: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+    return ordered_cumsum(order, _cast(x, dtype), dim)
+
+
+def _moments(
+    order: Order, x: Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    mean = _mean(order, x, dim, True)
+    squares = ordered_sum(order, (x - mean).square(), dim, True)
+    count = x.numel() // max(mean.numel(), 1)
+    variance = squares / max(count - (1 if correction is None else correction), 0)
+    if keepdim:
+        return variance, mean
+    shape = ordered_sum("plain", torch.empty_like(x, device="meta"), dim).shape
+    return variance.reshape(shape), mean.reshape(shape)
+
+
+def _var(order: Order, x: Tensor, dim: Any = None, **options: Any) -> Tensor:
+    return _moments(order, x, dim, **options)[0]
+
+
+def _std(order: Order, x: Tensor, dim: Any = None, **options: Any) -> Tensor:
+    return _moments(order, x, dim, **options)[0].sqrt()
+
+
+def _softmax(order: Order, x: Tensor, dim: int, half_to_float: bool = False) -> Tensor:
+    raised = (x - x.amax(dim, True)).exp()
+    return raised / ordered_sum(order, raised, [dim], True)
+
+
+def _log_softmax(order: Order, x: Tensor, dim: int, half_to_float: bool = False) -> Tensor:
+    shifted = x - x.amax(dim, True)
+    return shifted - ordered_sum(order, shifted.exp(), [dim], True).log()
+
+
+def _logsumexp(order: Order, x: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+    greatest = x.amax(dim, True)
+    shift = torch.where(greatest.isfinite(), greatest, 0)
+    total = ordered_sum(order, (x - shift).exp(), dim, True).log() + shift
+    return total if keepdim else total.reshape(x.amax(dim, False).shape)
+
+
+def _layer_norm(
+    order: Order, x: Tensor, shape: Sequence[int], weight: Any, bias: Any, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    axes = list(range(x.ndim - len(shape), x.ndim))
+    variance, mean = _moments(order, x, axes, correction=0, keepdim=True)
+    scale = (variance + eps).rsqrt()
+    normed = (x - mean) * scale
+    normed = normed if weight is None else normed * weight
+    return normed if bias is None else normed + bias, mean, scale
+
+
+def _vector_norm(
+    order: Order, x: Tensor, p: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> Tensor:
+    if p not in (1, 2):
+        return torch.linalg.vector_norm(x, p, dim, keepdim, dtype=dtype)
+    terms = _cast(x, dtype).abs() if p == 1 else _cast(x, dtype).square()
+    total = ordered_sum(order, terms, [dim] if isinstance(dim, int) else dim, keepdim)
+    return total if p == 1 else total.sqrt()
+
+
+def _added_product(
+    order: Order, bias: Tensor, a: Tensor, b: Tensor, *, beta: Any = 1, alpha: Any = 1
+) -> Tensor:
+    return beta * bias + alpha * ordered_matmul(order, a, b)
+
+
+_HANDLERS: dict[Any, Callable[..., Any]] = {
+    aten.sum.default: _sum,
+    aten.sum.dim_IntList: _sum,
+    aten.mean.default: _mean,
+    aten.mean.dim: _mean,
+    aten.cumsum.default: _cumsum,
+    aten.var.correction: _var,
+    aten.std.correction: _std,
+    aten.var_mean.correction: _moments,
+    aten._softmax.default: _softmax,
+    aten._log_softmax.default: _log_softmax,
+    aten.logsumexp.default: _logsumexp,
+    aten.native_layer_norm.default: _layer_norm,
+    aten.linalg_vector_norm.default: _vector_norm,
+    aten.mm.default: ordered_matmul,
+    aten.bmm.default: ordered_matmul,
+    aten.mv.default: ordered_matmul,
+    aten.dot.default: ordered_matmul,
+    aten.vdot.default: ordered_matmul,
+    aten.addmm.default: _added_product,
+    aten.addmv.default: _added_product,
+    aten.baddbmm.default: _added_product,
+}
