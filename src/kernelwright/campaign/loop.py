@@ -8,7 +8,7 @@ from kernelwright import codegen
 from kernelwright.build import Artifact, CppBuilder
 from kernelwright.campaign.request import CampaignRequest, CampaignStatus, Progress
 from kernelwright.campaign.result import rejected_by_stage
-from kernelwright.campaign.standing import Leader, Standing
+from kernelwright.campaign.standing import Leader, Standing, bind
 from kernelwright.errors import CandidateError
 from kernelwright.evaluation import Judge
 from kernelwright.model import Candidate, Family, FrozenMap, Machine, Measured, Rejected, Verdict
@@ -76,12 +76,22 @@ class Campaign:
             artifact = leader.artifact or self.builder.build(leader.candidate)
             if isinstance(artifact, Rejected):
                 continue
-            verdict = self.judge.accept(leader.candidate, artifact)
+            verdict = self.judge.accept(leader.candidate, artifact, self._own(leader.candidate))
             self.archive.add_verdict(leader.candidate, verdict)
             if isinstance(verdict, Measured):
                 return leader.candidate, verdict
             self.standing.verdicts.append(verdict)
             self.progress.note(f"finalist {place} was rejected: {verdict.reason}")
+        return None
+
+    def _own(self, finalist: Candidate) -> tuple[Candidate, Artifact] | None:
+        """The user's kernel as it was handed over, as one more baseline."""
+        for family in self.request.own:
+            space = next(v.space for v in self.standing.views if v.identity == family.identity)
+            candidate = bind(family, space.default())
+            artifact = self.builder.build(candidate)
+            if candidate != finalist and isinstance(artifact, Artifact):
+                return candidate, artifact
         return None
 
     def status(self) -> CampaignStatus:

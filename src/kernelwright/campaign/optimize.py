@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kernelwright.build import CppBuilder
+from kernelwright.build import Artifact, CppBuilder
+from kernelwright.build.cache import user_cache_folder
 from kernelwright.campaign.loop import Campaign
 from kernelwright.campaign.request import CampaignRequest, Progress, Silent
 from kernelwright.campaign.result import (
@@ -17,10 +18,9 @@ from kernelwright.campaign.result import (
     rejected_by_stage,
     workload_document,
 )
-from kernelwright.deploy import write_winner
+from kernelwright.deploy import measure_operator, write_winner
 from kernelwright.errors import ArchiveError, MachineError
 from kernelwright.evaluation import Judge, JudgeSettings
-from kernelwright.execution import cache_folder
 from kernelwright.machine import probe
 from kernelwright.model import Candidate, Dtype, Machine, Measured
 from kernelwright.report import write_report
@@ -33,7 +33,7 @@ def open_builder(machine: Machine) -> CppBuilder:
     Raises:
         MachineError: nothing can be built here.
     """
-    builder = CppBuilder(machine.toolchains, cache_folder())
+    builder = CppBuilder(machine.toolchains, user_cache_folder())
     missing = builder.available()
     if missing:
         raise MachineError(missing)
@@ -115,17 +115,36 @@ def _run(campaign: Campaign, judge: Judge, archive: Archive, progress: Progress)
     if accepted is None:
         return document | _advice(advice, campaign.baseline_us)
     candidate, verdict = accepted
+    built = campaign.builder.build(candidate)
     winner = write_winner(
         campaign.request.folder, candidate, judge.public, judge.dtype, campaign.request.reference,
-        campaign.machine,
+        campaign.machine, library=built.path if isinstance(built, Artifact) else None,
+        evidence=_evidence(verdict),
     )  # fmt: skip
     document["best"] = candidate_document(candidate, str(winner.source))
     document["operator"] = str(winner.operator)
     document["workloads"] = [workload_document(w) for w in verdict.workloads]
+    progress.stage("measuring the operator inside torch")
+    speed = measure_operator(
+        campaign.request.folder, campaign.request.reference, judge.bench, campaign.machine
+    )
+    document["operator_speed"] = speed.document()
     fastest = best_baseline(verdict.workloads[0])
     if fastest is not None and fastest[1].high < 1:
         document |= _advice(f"the baseline '{fastest[0]}' is faster than the best kernel", {})
     return document
+
+
+def _evidence(verdict: Measured) -> list[str]:
+    result = verdict.workloads[0]
+    fastest = best_baseline(result)
+    if fastest is None:
+        return []
+    name, ratio = fastest
+    return [
+        f"{ratio.median:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}] over '{name}', the best baseline, "
+        f"on {result.workload.label()}: median {result.time_us.median:.1f} us."
+    ]
 
 
 def _advice(text: str, baselines: dict[str, float]) -> dict[str, Any]:

@@ -1,0 +1,139 @@
+"""`evaluate` and `compare`: kernels that somebody wrote, judged without a search."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kernelwright.campaign.optimize import open_builder
+from kernelwright.campaign.request import Progress, Silent
+from kernelwright.campaign.result import Document, machine_document, workload_document
+from kernelwright.campaign.standing import bind
+from kernelwright.evaluation import Judge, JudgeSettings
+from kernelwright.machine import probe
+from kernelwright.model import Dtype, Family, FrozenMap, Rejected, Verdict
+from kernelwright.problems import ProblemReference
+from kernelwright.space import Space
+
+
+def evaluate(
+    reference: ProblemReference,
+    family: Family,
+    dtype: Dtype | None = None,
+    sizes: FrozenMap[str, int] | None = None,
+    baselines: tuple[str, ...] | None = None,
+    progress: Progress | None = None,
+    settings: JudgeSettings | None = None,
+) -> Document:
+    """Judge one kernel at its declared default tunables, as acceptance does.
+
+    Returns:
+        The document that `evaluate --json` prints.
+
+    Raises:
+        UserError: the problem, the kernel's declarations or the machine are not usable.
+    """
+    progress = progress or Silent()
+    settings = replace(settings or JudgeSettings(), baselines=baselines)
+    machine = probe()
+    builder = open_builder(machine)
+    judge = Judge(reference, dtype, sizes, machine, builder, seed=None, settings=settings)
+    with judge.open(progress.stage):
+        names = {*judge.public.signature.dimensions, *judge.sizes}
+        toolchains = [toolchain.name for toolchain in machine.toolchains]
+        space = Space.of(family.source, judge.sizes, dimensions=names, toolchains=toolchains)
+        candidate = bind(family, space.default())
+        progress.stage("building")
+        artifact = builder.build(candidate)
+        progress.stage("judging")
+        verdict: Verdict = (
+            artifact if isinstance(artifact, Rejected) else judge.accept(candidate, artifact)
+        )
+        return {
+            "problem": judge.public.name,
+            "dtype": str(judge.dtype),
+            "machine": machine.name,
+            "machine_facts": machine_document(machine),
+            "tunables": dict(candidate.tunables),
+            "verified": judge.verified(),
+            **_verdict_document(verdict),
+        }
+
+
+def _verdict_document(verdict: Verdict) -> Document:
+    if isinstance(verdict, Rejected):
+        return {
+            "verdict": "rejected",
+            "stage": str(verdict.stage),
+            "reason": str(verdict.reason),
+            "diagnostic": verdict.diagnostic,
+            "workloads": [],
+        }
+    return {
+        "verdict": "measured",
+        "stage": None,
+        "reason": None,
+        "diagnostic": "",
+        "workloads": [workload_document(result) for result in verdict.workloads],
+    }
+
+
+def compare(
+    reference: ProblemReference,
+    families: Sequence[Family],
+    dtype: Dtype | None = None,
+    sizes: FrozenMap[str, int] | None = None,
+    progress: Progress | None = None,
+    settings: JudgeSettings | None = None,
+) -> Document:
+    """Measure several kernels in the same rounds; ratios are paired with the first.
+
+    Returns:
+        The document that `compare --json` prints: a row per kernel, with its time and the
+        first kernel's time over its own.
+
+    Raises:
+        UserError: the problem, a kernel's declarations or the machine are not usable.
+    """
+    progress = progress or Silent()
+    settings = settings or JudgeSettings()
+    machine = probe()
+    builder = open_builder(machine)
+    judge = Judge(reference, dtype, sizes, machine, builder, seed=None, settings=settings)
+    with judge.open(progress.stage):
+        names = {*judge.public.signature.dimensions, *judge.sizes}
+        toolchains = [toolchain.name for toolchain in machine.toolchains]
+        candidates = [
+            bind(
+                family,
+                Space.of(
+                    family.source, judge.sizes, dimensions=names, toolchains=toolchains
+                ).default(),
+            )
+            for family in families
+        ]
+        progress.stage("building")
+        built = builder.build_many(candidates)
+        progress.stage("judging")
+        first = built[candidates[0].identity]
+        rows: list[Document] = []
+        for place, (family, candidate) in enumerate(zip(families, candidates, strict=True)):
+            artifact = built[candidate.identity]
+            row: Document = {"kernel": family.lineage.note or family.name}
+            if isinstance(artifact, Rejected):
+                rows.append(row | _verdict_document(artifact))
+                continue
+            rival = None
+            if place > 0 and not isinstance(first, Rejected):
+                rival = (candidates[0], first)
+            report = judge.duel(candidate, artifact, rival)
+            row |= _verdict_document(report.verdict)
+            if report.ratio is not None:
+                row["speedup_over_first"] = 1 / report.ratio.median
+                row["ci"] = [1 / report.ratio.high, 1 / report.ratio.low]
+            rows.append(row)
+        return {
+            "problem": judge.public.name,
+            "dtype": str(judge.dtype),
+            "sizes": dict(judge.sizes),
+            "machine": machine.name,
+            "kernels": rows,
+        }
