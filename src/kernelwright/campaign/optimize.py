@@ -23,6 +23,7 @@ from kernelwright.errors import ArchiveError, MachineError
 from kernelwright.evaluation import Judge, JudgeSettings
 from kernelwright.machine import probe
 from kernelwright.model import Candidate, Dtype, Machine, Measured
+from kernelwright.problems import public_to_json
 from kernelwright.report import write_report
 from kernelwright.store import Archive
 
@@ -73,6 +74,9 @@ def optimize(
         )  # fmt: skip
         with judge.open(progress.stage):
             campaign = Campaign(request, machine, builder, judge, archive, progress)
+            archive.add_event(
+                "problem", public=public_to_json(judge.public), dtype=str(judge.dtype)
+            )
             campaign.prepare()
             document = _run(campaign, judge, archive, progress)
         document["seconds"] = round(time.monotonic() - started, 2)
