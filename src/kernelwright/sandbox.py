@@ -74,6 +74,7 @@ def confine(command: Sequence[str], view: View) -> list[str]:
     else:
         arguments += ["--dir", "/dev", "--dev-bind", "/dev/null", "/dev/null"]
         arguments += ["--dev-bind", "/dev/urandom", "/dev/urandom"]
+        arguments += ["--size", str(1 << 16), "--tmpfs", "/dev/shm"]  # LLVM's OpenMP wants it
     arguments += ["--proc", "/proc"]
     for path in view.read_only:
         arguments += ["--ro-bind", str(path), str(path)]

@@ -15,6 +15,7 @@ from kernelwright.execution.report import Failure, Limits
 from kernelwright.model import Reason
 
 _NEAR = 4 << 20
+_NEAR_STACK = 64 << 10
 _PROBLEMS = {
     layout.LOAD_FAILED: (Reason.LOAD_FAILED, "the library cannot be loaded: {}"),
     layout.MISSING_SYMBOL: (Reason.MISSING_SYMBOL, "the library lacks its entry: {}"),
@@ -93,7 +94,7 @@ def _explain_signal(evidence: Evidence, limits: Limits) -> Failure:
     text = f"{name} {evidence.where}"
     if number in _HARDWARE:
         action = "writing" if page.writing else "reading"
-        place = _place(int(page.address), evidence.arenas)
+        place = _place(int(page.address), int(page.stack_pointer), evidence.arenas)
         text += f" {action} address {page.address:#x}{place}"
     if page.library_offset != layout.OUTSIDE:
         text += f", at offset {page.library_offset:#x} of the library"
@@ -103,18 +104,23 @@ def _explain_signal(evidence: Evidence, limits: Limits) -> Failure:
     return _with_output(Reason.OUT_OF_MEMORY if memory else Reason.CRASH, text, child)
 
 
-def _place(address: int, arenas: Mapping[str, tuple[int, int]]) -> str:
-    """Where an address lies with respect to the lent memory, when it is near some."""
+def _place(address: int, stack_pointer: int, arenas: Mapping[str, tuple[int, int]]) -> str:
+    """Where an address lies with respect to the lent memory or the stack, when it is near."""
     if address < 1 << 16:
         return " (a null pointer)"
+    if abs(address - stack_pointer) < _NEAR_STACK:
+        return " (the stack is exhausted)"
+    places: list[tuple[int, str]] = []
     for name, (base, nbytes) in arenas.items():
-        if base <= address < base + nbytes:
+        past, before = address - base - nbytes, base - address
+        if past < 0 and before <= 0:
             return f" (byte {address - base} of the read-only arena '{name}')"
-        if 0 <= address - base - nbytes < _NEAR:
-            return f" ({address - base - nbytes} bytes past the end of arena '{name}')"
-        if 0 < base - address < _NEAR:
-            return f" ({base - address} bytes before arena '{name}')"
-    return ""
+        if past >= 0:
+            places.append((past, f" ({past} bytes past the end of arena '{name}')"))
+        else:
+            places.append((before, f" ({before} bytes before arena '{name}')"))
+    distance, text = min(places, default=(_NEAR, ""))
+    return text if distance < _NEAR else ""
 
 
 def _endless(evidence: Evidence, limits: Limits) -> Failure:

@@ -41,6 +41,7 @@ class Page(ctypes.Structure):
         ("signal", ctypes.c_uint32),
         ("signal_code", ctypes.c_int32),
         ("address", ctypes.c_uint64),
+        ("stack_pointer", ctypes.c_uint64),
         ("library_offset", ctypes.c_uint64),
         ("writing", ctypes.c_uint32),
         ("error_number", ctypes.c_int32),

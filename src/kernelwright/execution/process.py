@@ -33,7 +33,7 @@ def role_environment(threads: int, extra: Mapping[str, str] | None = None) -> di
         "OMP_WAIT_POLICY": "passive",
         "GOMP_SPINCOUNT": "0",
         "KMP_BLOCKTIME": "0",
-        "KMP_LIBRARY": "throughput",
+        "KMP_WARNINGS": "0",
         "MKL_NUM_THREADS": str(threads),
         "MKL_DYNAMIC": "false",
         "OPENBLAS_NUM_THREADS": "1",
@@ -156,9 +156,16 @@ class Child:
         """Kill the group, reap the child, close every descriptor."""
         if self._descriptors:
             end_group(self.process)
+            _remove_registration(self.pid)
             for fd in self._descriptors:
                 os.close(fd)
             self._descriptors = []
+
+
+def _remove_registration(pid: int) -> None:
+    """LLVM's OpenMP registers itself in shared memory and cannot tidy up when it is killed."""
+    with contextlib.suppress(OSError):
+        os.unlink(f"/dev/shm/__KMP_REGISTERED_LIB_{pid}_{os.getuid()}")
 
 
 def _entries(folder: str) -> list[str]:

@@ -97,14 +97,12 @@ class Worker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            visible = _visible_files(runtime, artifact)
             channel = Channel.open()
             numbers = [theirs.fileno(), self._page_fd, channel.go, channel.done, self.threads]
             numbers += [self.limits.memory_bytes, self.limits.output_bytes]
             lent = [f"{arena.fd}:{arena.nbytes}:{int(not arena.sealed)}" for arena in arenas]
             command = [str(runtime), *map(str, numbers), str(artifact), entry, *lent]
-            libraries = shared_libraries(str(runtime))
-            beside = [str(Path(path).parent / "libmvec.so.1") for path in libraries]
-            visible = real_paths([runtime, artifact, *libraries, *beside])
             descriptors = [theirs.fileno(), self._page_fd, *(arena.fd for arena in arenas)]
             confined = confine(command, View(read_only=visible))
             self._child = spawn(confined, descriptors, role_environment(self.threads), channel)
@@ -270,6 +268,18 @@ class Worker:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _visible_files(runtime: Path, artifact: Path) -> tuple[Path, ...]:
+    """All that a worker sees of the file system: host, artifact and the libraries they load.
+
+    The vector mathematics library and both OpenMP runtimes are there whoever links them, so that
+    an artifact with the wrong one is told that it is not parallel rather than not loadable.
+    """
+    libraries = shared_libraries(str(runtime))
+    folders = dict.fromkeys(Path(path).parent for path in libraries)
+    extra = [d / n for d in folders for n in ("libmvec.so.1", "libgomp.so.1", "libomp.so.5")]
+    return real_paths([runtime, artifact, *libraries, *extra])
 
 
 def _sender(ours: socket.socket) -> int:

@@ -27,9 +27,11 @@ inline void describe_context(const void* context, Page* page) {
     uint64_t counter = 0;
 #if defined(__x86_64__)
     counter = user->uc_mcontext.gregs[REG_RIP];
+    page->stack_pointer = user->uc_mcontext.gregs[REG_RSP];
     page->writing = (user->uc_mcontext.gregs[REG_ERR] >> 1) & 1;
 #elif defined(__aarch64__)
     counter = user->uc_mcontext.pc;
+    page->stack_pointer = user->uc_mcontext.sp;
 #endif
     const bool inside =
         counter >= fault_state.library_begin && counter < fault_state.library_end;

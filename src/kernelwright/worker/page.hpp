@@ -43,6 +43,7 @@ struct Page {
     uint32_t signal;
     int32_t signal_code;
     uint64_t address;
+    uint64_t stack_pointer;
     uint64_t library_offset;  // of the faulting instruction; all ones when outside the artifact
     uint32_t writing;
     int32_t error_number;  // errno of the faulting thread

@@ -96,15 +96,16 @@ void reset_float_mode() {
 #endif
 }
 
-[[noreturn]] void fail(const Host& host, Problem problem, const char* text);
-
 void tell_judge(const Host& host) {
     const uint64_t one = 1;
     if (write(host.done, &one, sizeof one) != sizeof one) _exit(3);
 }
 
-void fail(const Host& host, Problem problem, const char* text) {
-    snprintf(host.page->text, kTextBytes, "%s", text);
+// What went wrong, without the artifact's path; the judge turns it into a verdict.
+[[noreturn]] void fail(const Host& host, Problem problem, const char* text) {
+    const size_t length = strlen(host.artifact);
+    const bool named = strncmp(text, host.artifact, length) == 0 && text[length] == ':';
+    snprintf(host.page->text, kTextBytes, "%s", named ? text + length + 2 : text);
     __sync_synchronize();
     host.page->problem = problem;
     tell_judge(host);
