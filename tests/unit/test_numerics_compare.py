@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from kernelwright.model import Dtype
 from kernelwright.numerics import (
+    band,
     compare,
     decode,
     distribution_usable,
     encode,
-    limits,
     norm_tolerance,
     tolerance,
 )
@@ -39,11 +39,11 @@ def test_rounded_once_passes_and_zeros_fail(seed, shape, dtype):
     right = compare(encode(y, dtype), y, allowed, dtype, norm)
     assert right.ok
     assert right.max_error <= 1
-    assert limits(y, allowed, dtype).hold(encode(y, dtype))
+    assert band(y, allowed, dtype).hold(encode(y, dtype))
     zeros = compare(encode(np.zeros_like(y), dtype), y, allowed, dtype, norm)
     assert not zeros.ok
     assert "all zeros" in zeros.pattern
-    assert not limits(y, allowed, dtype).hold(encode(np.zeros_like(y), dtype))
+    assert not band(y, allowed, dtype).hold(encode(np.zeros_like(y), dtype))
 
 
 @settings(deadline=None, max_examples=60)
@@ -79,7 +79,7 @@ def test_fast_limits_agree_with_the_full_comparison(seed, shape, dtype):
     allowed = tolerance(y, runs, dtype)
     for size in (0.2, 3.0):
         actual = encode(y + size * allowed * rng.choice([-1, 1], shape), dtype)
-        fast, full = limits(y, allowed, dtype).hold(actual), compare(actual, y, allowed, dtype)
+        fast, full = band(y, allowed, dtype).hold(actual), compare(actual, y, allowed, dtype)
         assert fast == full.ok or abs(full.max_error - 1) < 1e-2
 
 

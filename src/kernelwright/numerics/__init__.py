@@ -1,6 +1,6 @@
 """Comparison, error budgets and paired statistics: pure numpy, no torch, no input or output."""
 
-from kernelwright.numerics.compare import Comparison, Limits, compare, limits
+from kernelwright.numerics.compare import Band, Comparison, band, compare
 from kernelwright.numerics.formats import decode, encode, largest, storage
 from kernelwright.numerics.statistics import (
     AcceptRule,
@@ -22,17 +22,17 @@ __all__ = [
     "EPS32",
     "FACTOR",
     "AcceptRule",
+    "Band",
     "Comparison",
     "Decision",
-    "Limits",
     "ScreenRule",
+    "band",
     "compare",
     "decode",
     "distribution_usable",
     "encode",
     "half_width",
     "largest",
-    "limits",
     "median_estimate",
     "norm_tolerance",
     "paired_ratio",

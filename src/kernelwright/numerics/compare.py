@@ -1,5 +1,6 @@
 """Comparison of a candidate's bytes with the oracle's values."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,47 +105,52 @@ def compare(
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Least and greatest value of every element, in a type that compares fast."""
+class Band:
+    """Least and greatest value of every element, flat, in a type that compares fast."""
 
     low: Array
     high: Array
     dtype: Dtype
+    nan: NDArray[np.bool_] | None = None
+    """Where NaN is right; None: nowhere."""
+    free: NDArray[np.bool_] | None = None
+    """Where anything is right; None: nowhere."""
 
     def hold(self, actual: Array) -> bool:
-        """Whether every element is inside; False may still be right where NaN is expected."""
+        """Whether every element (storage form or bytes) is right."""
         raw = _as_storage(actual, self.dtype).reshape(-1)
-        for start in range(0, raw.size, _BLOCK):
-            part = slice(start, start + _BLOCK)
+        blocks = [slice(start, start + _BLOCK) for start in range(0, raw.size, _BLOCK)]
+        return self.hold_in(raw, blocks)
+
+    def hold_in(self, actual: Array, parts: Sequence[slice]) -> bool:
+        """Whether every element of these parts is right."""
+        raw = _as_storage(actual, self.dtype).reshape(-1)
+        for part in parts:
             value = decode(raw[part], self.dtype)
             inside = self.low[part] <= value
             inside &= value <= self.high[part]
+            if inside.all():
+                continue
+            if self.nan is not None:
+                inside |= self.nan[part] & np.isnan(value)
+            if self.free is not None:
+                inside |= self.free[part]
             if not inside.all():
                 return False
         return True
 
-    def hold_in(self, actual: Array, parts: list[slice]) -> bool:
-        """Whether every element of these parts is inside."""
-        raw = _as_storage(actual, self.dtype).reshape(-1)
-        for part in parts:
-            value = decode(raw[part], self.dtype)
-            if not bool(((self.low[part] <= value) & (value <= self.high[part])).all()):
-                return False
-        return True
 
-
-def limits(oracle: Array, tolerance: Array, dtype: Dtype) -> Limits:
-    """Limits for a fast check of many outputs against one expectation."""
+def band(oracle: Array, tolerance: Array, dtype: Dtype) -> Band:
+    """Precompute what `compare` accepts elementwise, for a fast check of many outputs."""
     expected, allowed = oracle.reshape(-1), tolerance.reshape(-1)
     if not dtype.is_float:
         exact = expected.astype(storage(dtype))
-        return Limits(exact, exact, dtype)
+        return Band(exact, exact, dtype)
     kind = np.float64 if dtype is Dtype.F64 else np.float32
+    nan, free = np.isnan(expected), np.isinf(allowed)
     with np.errstate(over="ignore", invalid="ignore"):
-        low, high = expected - allowed, expected + allowed
-        free = np.isinf(allowed)
-        low[free], high[free] = -np.inf, np.inf
-        return Limits(low.astype(kind), high.astype(kind), dtype)
+        low, high = (expected - allowed).astype(kind), (expected + allowed).astype(kind)
+    return Band(low, high, dtype, nan if nan.any() else None, free if free.any() else None)
 
 
 def _units(

@@ -1,0 +1,85 @@
+"""Baselines: timed in the oracle's process, and judged like candidates."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+
+import numpy as np
+
+from kernelwright.evaluation.expected import Equivalence, Fault, check_fast, check_fully
+from kernelwright.evaluation.oracle_client import OracleClient
+from kernelwright.evaluation.pool import Pool
+from kernelwright.evaluation.wire import workload_to_json
+from kernelwright.model import Estimate
+
+_VERIFY_AGAIN = 0.2
+"""Share of a baseline's later calls that are verified; its first on every input set always is."""
+
+
+@dataclass(slots=True)
+class BaselineRole:
+    """One baseline on the bench workload."""
+
+    name: str
+    oracle: OracleClient
+    pool: Pool
+    flush_bytes: int
+    rng: np.random.Generator
+    equivalence: Callable[[Pool, int, int], Equivalence | None]
+    error: float = 0.0
+    """Largest error so far, in tolerance units."""
+    passes: bool = True
+    diagnostic: str = ""
+    """What is wrong with its results, if they fail the check."""
+    faults: list[int] = field(default_factory=list[int])
+    """Page faults of every timed call."""
+    _seen: set[int] = field(default_factory=set[int])
+
+    def timed(self, slots: tuple[int, int]) -> float | Fault:
+        """One call; its results are verified on each input set, and now and then again."""
+        case = self.pool.holds[slots[0]]
+        workload = workload_to_json(self.pool.workloads[case])
+        inputs = self.pool.input_slots[slots[0]]
+        report = self.oracle.timed(
+            self.name, workload, self.pool.inputs.name, inputs, self.flush_bytes
+        )
+        self.faults.append(report.minor_faults + report.major_faults)
+        if case not in self._seen or self.rng.random() < _VERIFY_AGAIN:
+            self._verify(case, slots[1])
+        return report.elapsed_us
+
+    def _verify(self, case: int, out: int) -> None:
+        places = self.pool.output_slots[case][out]
+        self.pool.poison(case, out)
+        self.oracle.collect(self.pool.outputs.name, places)
+        arena = self.pool.outputs.view()
+        if case in self._seen and check_fast(self.pool.cases[case], places, arena):
+            return
+        self._seen.add(case)
+        checked = check_fully(
+            self.pool.cases[case], places, arena, self.equivalence(self.pool, case, out)
+        )
+        self.error = max(self.error, checked.error)
+        if checked.fault is not None:
+            self.passes, self.diagnostic = False, checked.fault.diagnostic
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineReport:
+    """What the baselines take before any candidate is known."""
+
+    name: str
+    time_us: Estimate
+    passes_check: bool
+    error: float
+    """Largest error in units of the tolerance."""
+    diagnostic: str
+    page_faults: float
+    """Median per timed call; near 0, or the allocator is being measured."""
+
+
+def report_of(role: BaselineRole, time_us: Estimate) -> BaselineReport:
+    """A role that ran, as a report."""
+    return BaselineReport(
+        role.name, time_us, role.passes, role.error, role.diagnostic, float(median(role.faults))
+    )

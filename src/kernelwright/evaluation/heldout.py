@@ -1,0 +1,135 @@
+"""Held-out sizes: drawn in secret, for every acceptance anew."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from kernelwright.evaluation.baselines import BaselineRole
+from kernelwright.evaluation.expected import Fault
+from kernelwright.evaluation.pool import Pool, make_pool
+from kernelwright.evaluation.rounds import KernelRole, Role, Samples, one_round
+from kernelwright.evaluation.screening import CANDIDATE
+from kernelwright.evaluation.session import Session, rejected
+from kernelwright.evaluation.wire import workload_from_json, workload_to_json
+from kernelwright.model import (
+    Peer,
+    Reason,
+    Rejected,
+    Stage,
+    Workload,
+    WorkloadResult,
+)
+from kernelwright.numerics import median_estimate, paired_ratio
+
+if TYPE_CHECKING:
+    from kernelwright.evaluation.acceptance import Race
+    from kernelwright.evaluation.judge import Judge
+
+_ROUNDS = 7
+_SHORT_US = 50.0
+"""A baseline call below this says more about overheads than about the kernel."""
+
+
+def examine(judge: Judge, session: Session, race: Race) -> tuple[WorkloadResult, ...] | Rejected:
+    """Check held-out sizes for right results, and time the largest against the best rival.
+
+    Returns:
+        Results of the timed ones, or why the candidate is rejected.
+    """
+    count = judge.settings.heldout
+    if count == 0:
+        return ()
+    found = judge.oracle.heldout(str(judge.dtype), secrets.randbits(48), count)
+    workloads = [workload_from_json(data) for data in found]
+    pool = make_pool(
+        f"heldout{secrets.randbits(32):x}", judge.public.signature, workloads, 2, shared=False,
+        oracle=judge.oracle,
+    )  # fmt: skip
+    try:
+        judge.renew(pool)
+        fresh = judge.session(session.candidate, session.artifact, pool)
+        if isinstance(fresh, Rejected):
+            return fresh
+        try:
+            for case in pool.usable():
+                result = fresh.check(pool, case, (case, case % 2))
+                if isinstance(result, Fault):
+                    return rejected(result, Stage.ACCEPT)
+            return _time_largest(judge, fresh, pool, race)
+        finally:
+            fresh.close()
+    finally:
+        judge.oracle.detach([pool.secret, pool.inputs, pool.outputs])
+        pool.close()
+
+
+def _time_largest(
+    judge: Judge, session: Session, pool: Pool, race: Race
+) -> tuple[WorkloadResult, ...] | Rejected:
+    """Time a few; a kernel that is only fast at the sizes it was tuned for is rejected."""
+    rival = _rival(judge, race)
+    claim = race.speedup()
+    if rival is None or claim is None:
+        return ()
+    order = sorted(pool.usable(), key=lambda n: -_volume(judge, pool.workloads[n]))
+    results: list[WorkloadResult] = []
+    for case in order[: judge.settings.heldout_timed]:
+        result = _time_one(judge, session, pool, case, rival)
+        if isinstance(result, Fault):
+            return rejected(result, Stage.ACCEPT)
+        if result is None:
+            continue
+        peer = result.peers[0]
+        slow = peer.speedup.high < min(1.0, claim.median / judge.settings.collapse)
+        if slow and peer.time_us.median > _SHORT_US:
+            text = (
+                f"{claim.median:.3g} times as fast as the best baseline at the bench sizes, but "
+                f"{peer.speedup.median:.3g} times as fast as {peer.name} on "
+                f"{pool.workloads[case].label()}"
+            )
+            return Rejected(Stage.ACCEPT, Reason.COLLAPSED, text)
+        results.append(result)
+    return tuple(results)
+
+
+def _rival(judge: Judge, race: Race) -> str | None:
+    """The fastest baseline that need not compile for every size."""
+    names = [role.name for role in race.baselines if role.name in race.rivals]
+    ready = [name for name in names if name != "compile"]
+    return race.samples.fastest(ready) if ready else None
+
+
+def _time_one(
+    judge: Judge, session: Session, pool: Pool, case: int, rival: str
+) -> WorkloadResult | Fault | None:
+    """A few paired rounds; None when the baseline cannot run at these sizes."""
+    workload = pool.workloads[case]
+    inputs = pool.input_slots[case]
+    why = judge.oracle.prepare(rival, workload_to_json(workload), pool.inputs.name, inputs)
+    if why is not None:
+        return None
+    flush, oracle = judge.flush_bytes, judge.oracle
+    baseline = BaselineRole(rival, oracle, pool, flush, judge.rng, judge.equivalence)
+    roles: list[Role] = [KernelRole(CANDIDATE, session, pool, flush, lambda: None), baseline]
+    samples = Samples({CANDIDATE: [], rival: []})
+    while samples.rounds < _ROUNDS:
+        stumble = one_round(roles, pool, judge.rng, samples, reload=False, slots=[case])
+        if stumble is not None:
+            return stumble.fault
+    times = samples.by_role[CANDIDATE]
+    peer = Peer(
+        rival,
+        median_estimate(samples.by_role[rival]),
+        paired_ratio(samples.by_role[rival], times),
+        baseline.passes,
+        baseline.error,
+    )
+    return WorkloadResult(
+        workload, median_estimate(times), samples.rounds, peers=(peer,), within_target=False
+    )
+
+
+def _volume(judge: Judge, workload: Workload) -> int:
+    tensors = judge.public.signature.tensors
+    return sum(tensor.nbytes(workload.sizes, workload.dtype) for tensor in tensors)

@@ -1,0 +1,144 @@
+"""The oracle's process, seen from the judge."""
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from kernelwright.evaluation.layout import Place
+from kernelwright.evaluation.wire import Json, comparison_from_json
+from kernelwright.execution import Arena, CallReport, RoleProcess
+from kernelwright.numerics import Comparison
+from kernelwright.problems import ProblemReference
+
+MODULE = "kernelwright.evaluation.oracle"
+MAKE_S = 600.0
+COMPILE_S = 300.0
+ENVIRONMENT = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
+"""No pool of compile workers beside the timed process."""
+
+
+class OracleClient:
+    """Requests to the oracle; frozen between them once `freeze` was called."""
+
+    def __init__(self, threads: int) -> None:
+        self._role = RoleProcess.start(MODULE, env=ENVIRONMENT, threads=threads)
+        self._frozen = False
+
+    @contextmanager
+    def running(self) -> Generator[None]:
+        """Thawed inside, as before outside."""
+        frozen = self._frozen
+        if frozen:
+            self.thaw()
+        try:
+            yield
+        finally:
+            if frozen:
+                self.freeze()
+
+    def freeze(self) -> None:
+        """Stop it, so that it cannot disturb a timed call."""
+        self._role.freeze()
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """Let it run."""
+        self._role.thaw()
+        self._frozen = False
+
+    def attach(self, arenas: Sequence[Arena]) -> None:
+        """Map arenas there."""
+        with self.running():
+            self._role.attach(arenas)
+
+    def detach(self, arenas: Sequence[Arena]) -> None:
+        """Forget arenas there."""
+        with self.running():
+            self._role.detach([arena.name for arena in arenas])
+
+    def load(
+        self,
+        reference: ProblemReference,
+        dtype: str | None,
+        sizes: Mapping[str, int] | int | None,
+        seed: int,
+    ) -> Json:
+        """Load the problem: what is public, its program, cost, workloads and baselines."""
+        size = dict(sizes) if isinstance(sizes, Mapping) else sizes
+        payload = {"reference": reference.to_json(), "dtype": dtype, "sizes": size, "seed": seed}
+        return self._ask("load", payload, MAKE_S)
+
+    def make(
+        self,
+        arena: str,
+        workload: Json,
+        seed: int,
+        inputs: Sequence[Place],
+        expected: Sequence[Place],
+        tolerances: Sequence[Place],
+    ) -> Json:
+        """Make inputs, expected values and tolerances at their places."""
+        payload = {
+            "arena": arena,
+            "workload": workload,
+            "seed": seed,
+            "inputs": [place.to_json() for place in inputs],
+            "expected": [place.to_json() for place in expected],
+            "tolerances": [place.to_json() for place in tolerances],
+        }
+        return self._ask("make", payload, MAKE_S)
+
+    def heldout(self, dtype: str, seed: int, count: int) -> list[Json]:
+        """Secret workloads."""
+        payload = {"dtype": dtype, "seed": seed, "count": count}
+        return self._ask("heldout", payload, 60.0)["workloads"]
+
+    def prepare(self, name: str, workload: Json, arena: str, inputs: Sequence[Place]) -> str | None:
+        """Make a baseline ready (compile, run once); None, or why it cannot run here."""
+        payload = _call(name, workload, arena, inputs)
+        return self._ask("prepare", payload, COMPILE_S)["absent"]
+
+    def collect(self, arena: str, outputs: Sequence[Place]) -> None:
+        """Copy what the last baseline call returned to these places."""
+        places = [place.to_json() for place in outputs]
+        self._ask("collect", {"arena": arena, "outputs": places}, 60.0)
+
+    def equivalent(self, payload: Json) -> dict[str, Comparison]:
+        """What the problem's own equivalence says, by output that it judges."""
+        reply = self._ask("equivalent", payload, MAKE_S)
+        return {name: comparison_from_json(data) for name, data in reply["results"].items()}
+
+    def admit(self, dtype: str) -> list[str]:
+        """Findings of the admission gate; empty: the problem is sound."""
+        return self._ask("admit", {"dtype": dtype}, MAKE_S)["findings"]
+
+    def timed(
+        self, name: str, workload: Json, arena: str, inputs: Sequence[Place], flush_bytes: int
+    ) -> CallReport:
+        """Time one baseline call; the role is frozen again afterwards."""
+        payload = _call(name, workload, arena, inputs)
+        report = self._role.timed(
+            "baseline", payload, flush_bytes=flush_bytes, park=True, timeout_s=120.0
+        )
+        self._frozen = True
+        return report
+
+    @property
+    def handshake_overhead_us(self) -> float:
+        """Bracket minus elapsed of a call that does nothing."""
+        overhead = self._role.handshake_overhead_us
+        return 0.0 if math.isnan(overhead) else overhead
+
+    def close(self) -> None:
+        """End the process."""
+        self._role.close()
+
+    def _ask(self, op: str, payload: Json, timeout_s: float) -> dict[str, Any]:
+        with self.running():
+            return self._role.request(op, payload, timeout_s)
+
+
+def _call(name: str, workload: Json, arena: str, inputs: Sequence[Place]) -> Json:
+    places = [place.to_json() for place in inputs]
+    return {"name": name, "workload": workload, "arena": arena, "inputs": places}

@@ -1,0 +1,243 @@
+"""Secret input sets with expected values, and the visible pages that calls see.
+
+Three arenas belong to a pool. `secret` is shared by judge and oracle: the oracle fills it with
+inputs, expected values and tolerances. `inputs` is sealed, so that whoever maps it later can only
+read: the judge copies secret sets into its slots. `outputs` is what timed calls write.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kernelwright.evaluation.expected import Case, Expected
+from kernelwright.evaluation.layout import PAGE, POISON, Bytes, Place, pack, page_up
+from kernelwright.evaluation.oracle_client import OracleClient
+from kernelwright.evaluation.wire import workload_to_json
+from kernelwright.execution import Arena
+from kernelwright.model import Dtype, Signature, Workload
+from kernelwright.numerics import band
+
+_REMEMBERED = 4
+"""Different right outputs kept of each case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Where one input set and its expectations lie in the secret arena."""
+
+    inputs: tuple[Place, ...]
+    expected: tuple[Place, ...]
+    """Oracle values: float64 or int64 words."""
+    tolerances: tuple[Place, ...]
+
+
+@dataclass(slots=True)
+class Pool:
+    """Cases of one or several workloads, with slots that inputs and outputs rotate through."""
+
+    label: str
+    signature: Signature
+    workloads: tuple[Workload, ...]
+    """One per case."""
+    shared: bool
+    """All cases are of one workload and rotate through the input slots."""
+    secret: Arena
+    inputs: Arena
+    outputs: Arena
+    secrets: tuple[Secret, ...]
+    input_slots: tuple[tuple[Place, ...], ...]
+    output_slots: tuple[tuple[tuple[Place, ...], ...], ...]
+    """By case, then by slot."""
+    cases: list[Case] = field(default_factory=list[Case])
+    refused: dict[int, str] = field(default_factory=dict[int, str])
+    """Cases whose inputs float32 cannot stand, and why."""
+    holds: list[int] = field(default_factory=list[int])
+    """Which case each input slot holds; -1: none."""
+    _verified: dict[int, list[list[Bytes]]] = field(default_factory=dict[int, list[list[Bytes]]])
+
+    @property
+    def arenas(self) -> tuple[Arena, Arena]:
+        """What a worker maps."""
+        return self.inputs, self.outputs
+
+    def fill(self, oracle: OracleClient, seeds: Sequence[int]) -> None:
+        """Let the oracle make every case anew, then load the visible slots.
+
+        Raises:
+            HarnessError: the oracle failed.
+        """
+        self.cases.clear()
+        self.refused.clear()
+        self._verified.clear()
+        for number, (workload, seed) in enumerate(zip(self.workloads, seeds, strict=True)):
+            places = self.secrets[number]
+            reply = oracle.make(
+                self.secret.name, workload_to_json(workload), seed, places.inputs,
+                places.expected, places.tolerances,
+            )  # fmt: skip
+            if not reply["usable"]:
+                self.refused[number] = str(reply["reason"])
+            self.cases.append(self._case(number, workload, seed, reply["norms"]))
+        self.holds = [-1] * len(self.input_slots)
+        for slot in range(len(self.input_slots)):
+            self.load(slot if not self.shared else slot % len(self.cases), slot)
+
+    def usable(self) -> list[int]:
+        """Numbers of the cases that candidates are judged on."""
+        return [n for n in range(len(self.cases)) if n not in self.refused]
+
+    def load(self, case: int, slot: int) -> None:
+        """Copy the inputs of a case into a visible slot."""
+        arena = self.inputs.view()
+        for source, place in zip(self.cases[case].inputs, self.input_slots[slot], strict=True):
+            np.copyto(place.bytes_in(arena), source)
+        self.holds[slot] = case
+
+    def poison(self, case: int, slot: int, parts: Sequence[list[slice]] | None = None) -> None:
+        """Poison the outputs of a call (or only the chosen parts) and renew the red zones."""
+        arena = self.outputs.view()
+        for number, place in enumerate(self.output_slots[case][slot]):
+            if parts is None:
+                place.bytes_in(arena)[:] = POISON
+            else:
+                words = place.bytes_in(arena).reshape(place.elements, place.dtype.itemsize)
+                for part in parts[number]:
+                    words[part] = POISON
+            for zone in place.red_zones(arena):
+                zone[:] = _ZONE
+
+    def broken_zone(self, case: int, slot: int) -> str | None:
+        """Which output was written outside, and where; None when the red zones are whole."""
+        arena = self.outputs.view()
+        for place in self.output_slots[case][slot]:
+            before, after = place.red_zones(arena)
+            if not np.array_equal(after, _ZONE):
+                at = int(np.argmax(after != _ZONE))
+                return f"wrote {at} bytes past the end of '{place.name}'"
+            if not np.array_equal(before, _ZONE):
+                at = before.size - int(np.flatnonzero(before != _ZONE)[-1])
+                return f"wrote {at} bytes before the start of '{place.name}'"
+        return None
+
+    def remember(self, case: int, slot: int) -> None:
+        """Keep outputs that were found right, so that the same bytes need not be judged again."""
+        known = self._verified.setdefault(case, [])
+        if len(known) < _REMEMBERED:
+            arena = self.outputs.view()
+            known.append([p.bytes_in(arena).copy() for p in self.output_slots[case][slot]])
+
+    def is_known(self, case: int, slot: int) -> bool:
+        """Whether the outputs equal, byte by byte, some that were found right for this case."""
+        arena = self.outputs.view()
+        now = [place.bytes_in(arena) for place in self.output_slots[case][slot]]
+        return any(
+            all(np.array_equal(a, b) for a, b in zip(now, then, strict=True))
+            for then in self._verified.get(case, ())
+        )
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.cases.clear()
+        for arena in (self.secret, self.inputs, self.outputs):
+            arena.close()
+
+    def _case(self, number: int, workload: Workload, seed: int, norms: Sequence[float]) -> Case:
+        arena = self.secret.view()
+        places = self.secrets[number]
+        expected: list[Expected] = []
+        outputs = self.signature.outputs
+        for i, (oracle, allowed) in enumerate(zip(places.expected, places.tolerances, strict=True)):
+            dtype = outputs[i].resolve(workload.dtype)
+            values = oracle.array_in(arena).reshape(oracle.shape)
+            limit = allowed.array_in(arena).reshape(oracle.shape)
+            expected.append(
+                Expected(oracle.name, dtype, values, limit, norms[i], band(values, limit, dtype))
+            )
+        inputs = tuple(place.bytes_in(arena) for place in places.inputs)
+        return Case(workload, inputs, tuple(expected), seed)
+
+
+def make_pool(
+    label: str,
+    signature: Signature,
+    workloads: Sequence[Workload],
+    slots: int,
+    shared: bool,
+    oracle: OracleClient,
+) -> Pool:
+    """Arenas for the cases, attached to the oracle; `fill` makes the values.
+
+    Args:
+        label: prefix of the arenas' names, unique.
+        signature: of the problem.
+        workloads: one per case.
+        slots: output slots; input slots too when `shared`, else one input slot per case.
+        shared: all cases are of one workload.
+        oracle: who fills them.
+    """
+    secrets, secret_bytes = _secrets(signature, workloads)
+    input_slots: list[tuple[Place, ...]] = []
+    end = 0
+    for number in range(slots if shared else len(workloads)):
+        w = workloads[0] if shared else workloads[number]
+        places, end = pack(signature.inputs, w.sizes, w.dtype, end, 1 + number % 8)
+        input_slots.append(places)
+    starts, output_bytes = _output_starts(signature, workloads, slots)
+    output_slots = tuple(
+        tuple(
+            pack(signature.outputs, w.sizes, w.dtype, start, 2 + k % 7)[0]
+            for k, start in enumerate(starts)
+        )
+        for w in workloads
+    )
+    secret = Arena(f"{label}-secret", secret_bytes)
+    inputs = Arena(f"{label}-inputs", end)
+    outputs = Arena(f"{label}-outputs", output_bytes)
+    inputs.view()[:] = POISON
+    inputs.seal()
+    oracle.attach([secret, inputs, outputs])
+    return Pool(
+        label, signature, tuple(workloads), shared, secret, inputs, outputs, tuple(secrets),
+        tuple(input_slots), output_slots,
+    )  # fmt: skip
+
+
+def bytes_per_set(signature: Signature, workload: Workload) -> int:
+    """What one more secret set costs, the judge's bands included."""
+    secrets, nbytes = _secrets(signature, [workload])
+    return nbytes + sum(2 * place.nbytes for place in secrets[0].tolerances)
+
+
+def _secrets(signature: Signature, workloads: Sequence[Workload]) -> tuple[list[Secret], int]:
+    end = 0
+    secrets: list[Secret] = []
+    for w in workloads:
+        inputs, end = pack(signature.inputs, w.sizes, w.dtype, end)
+        values: list[list[Place]] = [[], []]
+        for tensor in signature.outputs:
+            dtype, shape = tensor.resolve(w.dtype), tensor.shape(w.sizes)
+            kinds = (
+                Dtype.F64 if dtype.is_float else Dtype.I64,
+                Dtype.F64 if dtype is Dtype.F64 else Dtype.F32,
+            )
+            for group, kind in zip(values, kinds, strict=True):
+                nbytes = tensor.elements(w.sizes) * kind.itemsize
+                group.append(Place(tensor.name, kind, shape, end, nbytes))
+                end += -(-nbytes // 64) * 64
+        end = page_up(end)
+        secrets.append(Secret(inputs, tuple(values[0]), tuple(values[1])))
+    return secrets, end
+
+
+def _output_starts(
+    signature: Signature, workloads: Sequence[Workload], slots: int
+) -> tuple[list[int], int]:
+    """Where output slots begin (cases share them), and the size of all."""
+    size = max(pack(signature.outputs, w.sizes, w.dtype, 0, 8)[1] for w in workloads)
+    return [k * size for k in range(slots)], slots * size
+
+
+_ZONE: Bytes = np.frombuffer(os.urandom(PAGE), dtype=np.uint8)
+"""What red zones hold: secret, so that nobody can write it by intent."""

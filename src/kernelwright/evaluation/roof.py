@@ -1,0 +1,87 @@
+"""The live roof: what memory and arithmetic give, round by round."""
+
+from dataclasses import dataclass, field
+from statistics import median
+
+from kernelwright.machine import RoofProbe
+from kernelwright.model import Bound, Machine
+from kernelwright.roofline import Rates, bound
+
+
+@dataclass(frozen=True, slots=True)
+class BenchCost:
+    """What the bench workload asks for at least."""
+
+    bytes_read: int
+    bytes_written: int
+    operations: float
+    """0 where not known."""
+
+    @property
+    def bytes_moved(self) -> int:
+        """Read plus written."""
+        return self.bytes_read + self.bytes_written
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The bound under each round's roof, and under the median roof."""
+
+    per_round_us: list[float]
+    typical: Bound
+
+
+@dataclass(slots=True)
+class RoofSamples:
+    """One reading per round."""
+
+    rates: list[Rates] = field(default_factory=list[Rates])
+
+    def bounds(self, cost: BenchCost) -> Bounds:
+        """Bounds of every round.
+
+        Raises:
+            ValueError: there was no round.
+        """
+        if not self.rates:
+            raise ValueError("no round was measured")
+        moved, operations = cost.bytes_moved, cost.operations
+        per_round = [bound(moved, operations, rates).median_us for rates in self.rates]
+        names = [rates.roof for rates in self.rates]
+        typical = Rates(
+            max(set(names), key=names.count),
+            median(rates.gbs for rates in self.rates),
+            median(rates.gflops for rates in self.rates),
+        )
+        return Bounds(per_round, bound(moved, operations, typical))
+
+
+class RoofReader:
+    """The roof probe, frozen between readings.
+
+    Args:
+        machine: where the probe runs; its arithmetic peak stands in for workloads that memory
+            bounds, a live one is taken where arithmetic may bound.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._probe = RoofProbe(machine.toolchains, machine.cores, machine.l3_bytes)
+
+    def read(self, cost: BenchCost) -> Rates:
+        """Rates at this moment."""
+        roof = self._probe.measure(cost.bytes_read, cost.bytes_written)
+        peak = self._machine.fma_gflops
+        memory_us = cost.bytes_moved / (roof.gbs * 1e3)
+        if peak > 0 and cost.operations / (peak * 1e3) > 0.5 * memory_us:
+            peak = self._probe.fma_gflops()
+        return Rates(roof.kind, roof.gbs, peak)
+
+    def bound(self, cost: BenchCost) -> Bound:
+        """The bound at this moment."""
+        rates = self.read(cost)
+        return bound(cost.bytes_moved, cost.operations, rates)
+
+    def close(self) -> None:
+        """End the probe's process."""
+        self._probe.close()

@@ -1,0 +1,67 @@
+"""How thorough the judge is."""
+
+from dataclasses import dataclass, field
+
+from kernelwright.execution import Limits
+from kernelwright.numerics import AcceptRule, ScreenRule
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSettings:
+    """Counts, budgets and limits of screening and acceptance; the defaults are for a campaign."""
+
+    secret_sets: int = 4
+    """Input sets with expected values per bench workload, if they fit in `memory_bytes`."""
+    slots: int = 3
+    """Places that inputs (and outputs) rotate through."""
+    memory_bytes: int = 4 << 30
+    """Most that the pools of a bench workload may hold."""
+    screen: ScreenRule = field(default_factory=ScreenRule)
+    screen_seconds: float = 3.0
+    """Longest that timed rounds of one screening take."""
+    accept: AcceptRule = field(default_factory=AcceptRule)
+    accept_seconds: float = 25.0
+    """Longest that the rounds of acceptance take; when it ends them, the result says so."""
+    confirm_rounds: int = 15
+    confirm_seconds: float = 8.0
+    heldout: int = 4
+    """Secret sizes checked for right results at acceptance."""
+    heldout_timed: int = 1
+    """The largest of them also timed against a baseline."""
+    collapse: float = 3.0
+    """A held-out speed-up that is this many times below the bench speed-up is a collapse."""
+    flush_factor: float = 2.0
+    """Bytes flushed before a timed call, in last-level caches."""
+    sample_blocks: int = 24
+    """Random blocks of each output that screening poisons and verifies, beside both ends."""
+    sample_elements: int = 2048
+    """Elements in such a block."""
+    baselines: tuple[str, ...] | None = None
+    """Names of baselines to run; None: all."""
+    limits: Limits = field(default_factory=Limits)
+
+    @staticmethod
+    def quick() -> "JudgeSettings":
+        """For tests and first looks: few rounds, small pools; intervals are wide."""
+        return JudgeSettings(
+            secret_sets=2,
+            slots=2,
+            screen=ScreenRule(first=6, most=8),
+            accept=AcceptRule(least=10, most=12),
+            accept_seconds=8.0,
+            confirm_rounds=6,
+            confirm_seconds=3.0,
+            heldout=2,
+        )
+
+    @staticmethod
+    def thorough() -> "JudgeSettings":
+        """For published results: the interval nearly always reaches its target."""
+        return JudgeSettings(
+            accept=AcceptRule(least=100, most=400),
+            accept_seconds=120.0,
+            confirm_rounds=30,
+            confirm_seconds=30.0,
+            heldout=6,
+            heldout_timed=2,
+        )
