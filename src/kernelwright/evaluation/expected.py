@@ -44,7 +44,8 @@ class Fault:
 
     reason: Reason
     diagnostic: str
-    error: float = float("inf")
+    partial: bool = False
+    """Some elements were right: the place of the wrong ones tells more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,8 @@ def check_sample(
 def _fault(name: str, result: Comparison, workload: Workload) -> Fault:
     unwritten = 2 * result.unwritten > result.wrong_count > 0
     reason = Reason.NOT_WRITTEN if unwritten else Reason.WRONG_RESULT
-    return Fault(reason, f"{result.describe(name)}; on {describe(workload)}", result.max_error)
+    partial = result.wrong_count < result.total
+    return Fault(reason, f"{result.describe(name)}; on {describe(workload)}", partial)
 
 
 def describe(workload: Workload) -> str:

@@ -115,10 +115,10 @@ class Pool:
             before, after = place.red_zones(arena)
             if not np.array_equal(after, _ZONE):
                 at = int(np.argmax(after != _ZONE))
-                return f"wrote {at} bytes past the end of '{place.name}'"
+                return f"wrote past the end of '{place.name}', first {at} bytes after it"
             if not np.array_equal(before, _ZONE):
                 at = before.size - int(np.flatnonzero(before != _ZONE)[-1])
-                return f"wrote {at} bytes before the start of '{place.name}'"
+                return f"wrote before the start of '{place.name}', up to {at} bytes before it"
         return None
 
     def remember(self, case: int, slot: int) -> None:

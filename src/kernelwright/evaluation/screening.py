@@ -15,6 +15,7 @@ from kernelwright.model import (
     Estimate,
     FrozenMap,
     Measured,
+    Reason,
     Stage,
     Verdict,
     WorkloadResult,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 CANDIDATE = "candidate"
 CHAMPION = "champion"
+_WRONG = (Reason.WRONG_RESULT, Reason.NOT_WRITTEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,28 @@ class ScreenReport:
 
 
 def check_workloads(judge: Judge, session: Session) -> tuple[Fault | None, float]:
-    """One fully verified call on every check workload; the first fault, and the largest error."""
+    """One fully verified call on every check workload.
+
+    Returns:
+        The most telling fault (wrong values do not end the checks; a crash does), and the largest
+        error in tolerance units.
+    """
     worst, outs = 0.0, len(judge.checks.output_slots[0])
-    for number, case in enumerate(judge.checks.usable()):
+    cases = judge.checks.usable()
+    faults: list[Fault] = []
+    for number, case in enumerate(cases):
         result = session.check(judge.checks, case, (case, number % outs))
-        if isinstance(result, Fault):
+        if not isinstance(result, Fault):
+            worst = max(worst, result)
+        elif result.reason in _WRONG:
+            faults.append(result)
+        else:
             return result, worst
-        worst = max(worst, result)
-    return None, worst
+    if not faults:
+        return None, worst
+    told = next((fault for fault in faults if fault.partial), faults[0])
+    text = f"{told.diagnostic} (wrong on {len(faults)} of {len(cases)} check workloads)"
+    return Fault(told.reason, text, told.partial), worst
 
 
 def check_bench(judge: Judge, session: Session) -> tuple[Fault | None, float]:

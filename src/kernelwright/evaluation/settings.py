@@ -38,7 +38,7 @@ class JudgeSettings:
     """Elements in such a block."""
     baselines: tuple[str, ...] | None = None
     """Names of baselines to run; None: all."""
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = field(default_factory=lambda: Limits(call_s=5.0))
 
     @staticmethod
     def quick() -> "JudgeSettings":
