@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from kernelwright.codegen import rowwise
+from kernelwright.codegen import contraction, rowwise
 from kernelwright.expr.nodes import Program
 from kernelwright.model import Dtype, Family, Machine
 
@@ -22,7 +22,10 @@ def families(
     Returns:
         Families with declared tunables and good first assignments; empty when nothing matches.
     """
-    return rowwise.families(program, dtype, machine, sizes, entry)
+    found = contraction.families(program, dtype, machine, sizes, entry)
+    if found and not rowwise.reuses_nothing(program, sizes):
+        return found
+    return (*rowwise.families(program, dtype, machine, sizes, entry), *found)
 
 
 def predicted_us(
@@ -34,6 +37,8 @@ def predicted_us(
     machine: Machine,
 ) -> float:
     """Time of one assignment by a simple model of its schedule, in microseconds, for ranking."""
+    if family.name == "contraction":
+        return contraction.predicted_us(values, program, sizes, dtype, machine)
     return rowwise.predicted_us(values, program, sizes, dtype, machine)
 
 

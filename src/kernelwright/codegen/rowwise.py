@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from math import prod
 
+from kernelwright.codegen.assemble import INCLUDES, Tunables, Values
 from kernelwright.codegen.emit import Context, Scope
 from kernelwright.codegen.functions import HEAVY
 from kernelwright.codegen.library import paste
 from kernelwright.codegen.naming import without_reserved
 from kernelwright.codegen.nests import NestWriter, kept_row_text, sweeps
-from kernelwright.expr.nodes import Apply, Load, Program, walk
-from kernelwright.expr.rowwise import RowwisePlan, match
-from kernelwright.model import Dtype, Family, FrozenMap, Lineage, Machine
-
-Values = Mapping[str, int | str]
-
-_INCLUDES = """\
-#include "kernelwright.h"
-
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <utility>
-
-#include <omp.h>
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif"""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Tunables in order of declaration, default first, and good assignments."""
-
-    tunables: tuple[tuple[str, tuple[int | str, ...]], ...]
-    defaults: tuple[FrozenMap[str, int | str], ...]
-
+from kernelwright.expr.integers import Integers
+from kernelwright.expr.nodes import Apply, Load, Program, free_axes, walk
+from kernelwright.expr.rowwise import RowwisePlan, match, stride_of
+from kernelwright.model import Dtype, Family, Lineage, Machine, TunableValue, evaluate_dimension
 
 def families(
     program: Program, dtype: Dtype, machine: Machine, sizes: Mapping[str, int], entry: str
@@ -50,10 +27,38 @@ def families(
     context = Context(program.signature, dtype)
     writers, call, body = _kernel_body(context, plan)
     features = set[str]().union(*(w.features for w in writers))
-    schedule = plan_schedule(plan, program, features, dtype, machine, sizes)
+    tunables = plan_tunables(plan, program, features, dtype, machine, sizes)
     name = "pointwise" if plan.pointwise else "rowwise"
-    source = _source(name, context, schedule, writers, [*call.lines, *body], entry)
-    return (Family(name, "cpp", entry, source, Lineage("recipe", note=name), schedule.defaults),)
+    source = _source(name, context, tunables, writers, [*call.lines, *body], entry)
+    return (Family(name, "cpp", entry, source, Lineage("recipe", note=name), tunables.defaults()),)
+
+
+def reuses_nothing(
+    program: Program, sizes: Mapping[str, int]
+) -> bool:
+    """Whether a row-by-row kernel is a sound choice for something that is also a contraction.
+
+    It is when memory is read along the columns, and some operand is (nearly) as large as the
+    whole work, so that blocking for reuse has nothing to gain: a matrix times a vector.
+    """
+    plan = match(program)
+    if plan is None:
+        return False
+    integers = Integers({})
+    for nest in plan.nests:
+        extents = {b.axis: evaluate_dimension(b.extent, sizes) for b in nest.rows}
+        for reduction in nest.reductions:
+            loads = [n for n in walk(reduction.body) if isinstance(n, Load)]
+            reuse: list[int] = []
+            for load in loads:
+                offset = integers.polynomial(load.indices[0])
+                step = stride_of(offset, reduction.columns[-1].axis)
+                if step is None or step.as_constant not in (0, 1):
+                    return False
+                reuse.append(prod(n for axis, n in extents.items() if axis not in free_axes(load)))
+            if min(reuse, default=1) > 8:
+                return False
+    return True
 
 
 def _kernel_body(context: Context, plan: RowwisePlan) -> tuple[list[NestWriter], Scope, list[str]]:
@@ -72,19 +77,15 @@ def _kernel_body(context: Context, plan: RowwisePlan) -> tuple[list[NestWriter],
 def _source(
     name: str,
     context: Context,
-    schedule: Schedule,
+    tunables: Tunables,
     writers: list[NestWriter],
     body: list[str],
     entry: str,
 ) -> str:
     signature = context.signature
-    declared = [
-        f"// @tune {tunable} = {', '.join(_literal(v) for v in values)}"
-        for tunable, values in schedule.tunables
-    ]
     parts = [f"// {name}: {', '.join(t.name for t in signature.outputs)} from "
              f"{', '.join(t.name for t in signature.inputs)}, {context.dtype} workloads.",
-             *declared, "", _INCLUDES, "", paste(context.blocks), ""]  # fmt: skip
+             tunables.declarations(), "", INCLUDES, "", paste(context.blocks), ""]  # fmt: skip
     kept = kept_row_text(writers)
     arguments = [f"int64_t {d}" for d in signature.dimensions]
     arguments += [f"{s.c_type} {s.name}" for s in signature.scalars]
@@ -115,30 +116,22 @@ def _source(
     return "\n".join(parts) + "\n"
 
 
-def _literal(value: int | str) -> str:
-    return str(value) if isinstance(value, int) or "+" in value and '"' in value else _quoted(value)
-
-
-def _quoted(value: str) -> str:
-    return f'"{value}"' if " " in value else value
-
-
 # -- tunables ----------------------------------------------------------------------------------
 
 
-def plan_schedule(
+def plan_tunables(
     plan: RowwisePlan,
     program: Program,
     features: set[str],
     dtype: Dtype,
     machine: Machine,
     sizes: Mapping[str, int],
-) -> Schedule:
+) -> Tunables:
     """Tunables that have an effect on this plan, and assignments to try first."""
     native = max(4, machine.vector_bits // 32)
     lanes = [n for n in (native, native * 2, native // 2) if 4 <= n <= 32]
     unroll = (2, 4, 1, 8) if plan.pointwise else (4, 2, 1, 8)
-    choices: dict[str, tuple[int | str, ...]] = {"LANES": tuple(lanes), "UNROLL": unroll}
+    choices: dict[str, tuple[TunableValue, ...]] = {"LANES": tuple(lanes), "UNROLL": unroll}
     if "STREAM" in features:
         choices["STREAM"] = (1, 0) if _leaves_cache(program, dtype, machine, sizes) else (0, 1)
     if "CACHE_ROW" in features:
@@ -152,24 +145,22 @@ def plan_schedule(
         choices["CXX"] = tuple(compilers)
     wide = " -mprefer-vector-width=512" if machine.vector_bits == 512 else ""
     choices["FLAGS"] = (f"-O3 -march=native{wide}",)
-    return Schedule(tuple(choices.items()), _assignments(choices))
+    return Tunables(choices, departures=_departures(choices))
 
 
-def _assignments(choices: Mapping[str, tuple[int | str, ...]]) -> tuple[FrozenMap[str, int | str], ...]:
-    """The declared defaults, then one departure at a time, most promising first."""
-    first = {name: values[0] for name, values in choices.items()}
-    departures: list[dict[str, int | str]] = [
-        {},
-        {"PREFETCH": 1024},
-        {"ROWS": 4, "PREFETCH": 1024},
-        {"UNROLL": 2 if first["UNROLL"] == 4 else 4},
-        {"LANES": choices["LANES"][min(1, len(choices["LANES"]) - 1)]},
-        {"PREFETCH": 2048, "UNROLL": 1},
-        {"CXX": choices["CXX"][-1]} if "CXX" in choices else {},
-        {"STREAM": 1 - int(first["STREAM"])} if "STREAM" in first else {},
-    ]
-    found = [{**first, **{k: v for k, v in d.items() if k in first}} for d in departures]
-    return tuple(dict.fromkeys(FrozenMap(values) for values in found))
+def _departures(choices: Mapping[str, tuple[TunableValue, ...]]) -> tuple[Values, ...]:
+    """Departures from the declared defaults, most promising first."""
+    found: list[Values] = []
+    if "PREFETCH" in choices:
+        found += [{"PREFETCH": 1024}, {"PREFETCH": 2048, "UNROLL": 1}]
+    if "ROWS" in choices:
+        found += [{"ROWS": 4, "PREFETCH": 1024}]
+    found += [{"UNROLL": choices["UNROLL"][1]}, {"LANES": choices["LANES"][1]}]
+    if "STREAM" in choices:
+        found += [{"STREAM": choices["STREAM"][1]}]
+    if "CXX" in choices:
+        found += [{"CXX": choices["CXX"][-1]}]
+    return tuple(found)
 
 
 def _leaves_cache(
@@ -208,8 +199,6 @@ def predicted_us(
 
 
 def _compute_us(values: Values, plan: RowwisePlan, sizes: Mapping[str, int], machine: Machine) -> float:
-    from kernelwright.model import evaluate_dimension
-
     lanes, unroll = int(values.get("LANES", 8)), int(values.get("UNROLL", 1))
     native = max(4, machine.vector_bits // 32)
     cycles = 0.0

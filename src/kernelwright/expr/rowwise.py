@@ -249,7 +249,7 @@ class _Builder:
         dims = self.tensors[load.tensor].dims
         if guarded:
             pairs = zip(load.indices, dims, strict=True)
-            load = Load(load.tensor, tuple(_clamped(i, dim, integers) for i, dim in pairs))
+            load = Load(load.tensor, tuple(clamped(i, dim, integers) for i, dim in pairs))
         return flatten(load, dims, integers)
 
     def nest(self) -> Nest:
@@ -283,7 +283,7 @@ def _outside_branches(body: Node) -> list[Node]:
     return found
 
 
-def _clamped(index: Node, dim: str, integers: Integers) -> Node:
+def clamped(index: Node, dim: str, integers: Integers) -> Node:
     """The index, forced into its dimension where it is not provably inside.
 
     A load in a branch that is not taken may point anywhere; its value does not matter, but it is
@@ -328,7 +328,7 @@ def _merge_columns(nest: Nest, space: tuple[Bound, ...]) -> Nest:
     reductions = [r for r in nest.reductions if r.columns == space]
     stores = [s for s in nest.stores if s.columns == space]
     roots = [r.body for r in reductions] + [s.body for s in stores]
-    merged, drop = _merge(space, roots, [s.offset for s in stores])
+    merged, drop = merge_axes(space, roots, [s.offset for s in stores])
     if merged == space:
         return nest
 
@@ -345,13 +345,13 @@ def _merge_columns(nest: Nest, space: tuple[Bound, ...]) -> Nest:
 
 def _merge_rows(nest: Nest) -> Nest:
     roots = [work.body for work in (*nest.reductions, *nest.stores)]
-    merged, drop = _merge(nest.rows, roots, [s.offset for s in nest.stores])
+    merged, drop = merge_axes(nest.rows, roots, [s.offset for s in nest.stores])
     reductions = tuple(replace(r, body=drop(r.body)) for r in nest.reductions)
     stores = tuple(replace(s, body=drop(s.body), offset=drop(s.offset)) for s in nest.stores)
     return Nest(merged, reductions, stores)
 
 
-def _merge(bounds: tuple[Bound, ...], roots: list[Node], offsets: list[Node]):  # noqa: ANN202
+def merge_axes(bounds: tuple[Bound, ...], roots: list[Node], offsets: list[Node]):  # noqa: ANN202
     """Merge neighbours that always move together, and how to rewrite terms for it."""
     dropped: dict[str, Node] = {}
     integers = Integers({})

@@ -18,10 +18,10 @@ template <class F> inline floats per_lane(floats x, floats y, F&& f) {
 }
 
 //@ rounding: bits
-// Adding 1.5 * 2^23 leaves no bits for a fraction; from 2^23 on there is none.
+// Adding 2^23 leaves no bits for a fraction; from 2^23 on there is none.
 inline floats round_even(floats x) {
-    const floats magic = splat(12582912.0f);
-    return absolute(x) < 8388608.0f ? with_sign((x + magic) - magic, x) : x;
+    const floats a = absolute(x), magic = splat(8388608.0f);
+    return a < magic ? with_sign((a + magic) - magic, x) : x;
 }
 inline floats floor(floats x) {
     const floats r = round_even(x);

@@ -250,7 +250,9 @@ template <class T> inline int64_t to_boundary(const T* p) {
 template <int STEPS, class T, class Step>
 inline INLINED void sweep_lines(const T* p, int64_t begin, int64_t end, Step&& step) {
     const int64_t head = STREAM ? std::min(end, begin + to_boundary(p)) : begin;
-    sweep<1>(begin, head, step);
+    constexpr std::integral_constant<int, 0> first{};
+    for (; begin < head; begin += LANES)
+        step(begin, first_lanes{std::min<int64_t>(LANES, head - begin)}, first);
     sweep<STEPS>(head, end, step);
 }
 

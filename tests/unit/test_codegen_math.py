@@ -1,0 +1,70 @@
+"""Accuracy of the vector functions, in units in the last place, against float64."""
+
+import ctypes
+import math
+
+import numpy as np
+import pytest
+import rowwise_programs as programs
+from kernelwright.codegen.library import paste
+
+# function: (building block, exact value, allowed error in ulp)
+FUNCTIONS = {
+    "exp": ("exp", np.exp, 1.5), "exp2": ("exp2", np.exp2, 1.5), "expm1": ("expm1", np.expm1, 2.0),
+    "log": ("log", np.log, 1.5), "log2": ("log2", np.log2, 2.0), "log1p": ("log1p", np.log1p, 2.0),
+    "tanh": ("tanh", np.tanh, 2.0), "erf": ("erf", np.vectorize(math.erf), 2.0),
+    "sigmoid": ("sigmoid", lambda x: 1 / (1 + np.exp(-x)), 3.0),
+    "sin": ("sincos", np.sin, 2.0), "cos": ("sincos", np.cos, 2.0), "sqrt": ("sqrt", np.sqrt, 0.5),
+    "floor": ("rounding", np.floor, 0), "ceil": ("rounding", np.ceil, 0),
+    "trunc": ("rounding", np.trunc, 0), "round_even": ("rounding", np.rint, 0),
+    "sign": ("sign", np.sign, 0),
+}  # fmt: skip
+INCLUDES = "\n".join(f"#include {h}" for h in (
+    '"kernelwright.h"', "<algorithm>", "<cmath>", "<cstdint>", "<cstring>", "<utility>",
+    "<omp.h>", "<immintrin.h>"))  # fmt: skip
+
+
+def points():
+    generator = np.random.default_rng(1)
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 88.72, 88.73, 89, -87.4, -103.9, -104, 1e-40,
+               -1e-40, 0.625, 1e10, -3e38, 0.5, 1.5, 2.5, 8388609, -126, -149, -151, 127.9, 128]  # fmt: skip
+    parts = [special, generator.standard_normal(20000) * 3, generator.uniform(-110, 110, 20000),
+             np.exp(generator.uniform(-90, 88, 20000)) * generator.choice([-1, 1], 20000)]  # fmt: skip
+    values = np.concatenate(parts).astype(np.float32)
+    return np.concatenate([values, np.zeros(-len(values) % 32, np.float32)])
+
+
+@pytest.fixture(scope="module", params=[4, 16])
+def library(request, tmp_path_factory):
+    blocks = {block for block, _, _ in FUNCTIONS.values()} | {"load_floats", "store_floats"}
+    source = INCLUDES + "\n" + paste(blocks)
+    for name in FUNCTIONS:
+        source += f"""
+extern "C" void apply_{name}(const float* x, float* y, int64_t n) {{
+    constexpr simd::all_lanes lanes{{}};
+    for (int64_t i = 0; i < n; i += LANES) simd::store(y + i, simd::{name}(simd::load(x + i, lanes)), lanes);
+}}"""
+    folder = tmp_path_factory.mktemp("math")
+    return ctypes.CDLL(str(programs.compile_source(source, folder, {"LANES": request.param})))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_error_in_ulp(library, name):
+    x = points()
+    y = np.empty_like(x)
+    pointers = [ctypes.c_void_p(a.ctypes.data) for a in (x, y)]
+    getattr(library, f"apply_{name}")(*pointers, ctypes.c_int64(len(x)))
+    with np.errstate(all="ignore"):
+        exact = FUNCTIONS[name][1](x.astype(np.float64))
+        nearest = exact.astype(np.float32)
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(exact))
+    infinite = np.isinf(nearest)
+    np.testing.assert_array_equal(y[infinite], nearest[infinite])
+    finite = np.isfinite(nearest)
+    # below the normal range the error counts in units of the least normal number
+    unit = np.maximum(np.spacing(np.abs(nearest[finite])), 2.0**-149).astype(np.float64)
+    if name == "sigmoid":
+        unit = np.maximum(unit, 2.0**-127)
+    error = np.abs(y[finite].astype(np.float64) - exact[finite]) / unit
+    worst = error.argmax()
+    assert error[worst] <= FUNCTIONS[name][2], f"{error[worst]} ulp at {x[finite][worst]!r}"
