@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include <xmmintrin.h>
 #endif
 
 #include "confine.hpp"
