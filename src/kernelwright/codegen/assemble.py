@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -80,3 +81,15 @@ def indent(lines: Iterable[str], depth: int = 1) -> list[str]:
     return [
         line if line.startswith("#") or not line else "    " * depth + line for line in lines
     ]
+
+
+def name_locals(lines: Iterable[str], fresh: Callable[[str], str]) -> list[str]:
+    """Lines with each `$name` replaced by a name that nothing else in the kernel has."""
+    names: dict[str, str] = {}
+
+    def name(found: re.Match[str]) -> str:
+        if found[1] not in names:
+            names[found[1]] = fresh(found[1])
+        return names[found[1]]
+
+    return [re.sub(r"\$(\w+)", name, line) for line in lines]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil, prod
-from pathlib import Path
+
 
 from kernelwright.codegen.assemble import (
     INCLUDES,
@@ -15,6 +15,7 @@ from kernelwright.codegen.assemble import (
     lane_choices,
     toolchain_choices,
 )
+from kernelwright.codegen.blocks import CONTRACTION, CONTRACTION_TILE
 from kernelwright.codegen.contraction_lower import FlatContraction, lower
 from kernelwright.codegen.contraction_writer import MEMBERS, ContractionWriter
 from kernelwright.codegen.emit import Context
@@ -24,7 +25,6 @@ from kernelwright.expr.nodes import Program
 from kernelwright.expr.rowwise import Bound
 from kernelwright.model import Dtype, Family, Lineage, Machine, Signature, evaluate_dimension
 
-BLOCK = Path(__file__).parent / "blocks" / "contraction.hpp"
 _TUNABLE_NAMES = frozenset({
     "LANES", "MR", "NV", "KC", "MC", "NC", "PARTITION", "ORDER", "UNROLL_K", "PREFETCH", "PACK_B",
 })  # fmt: skip
@@ -64,7 +64,7 @@ def _source(context: Context, tunables: Tunables, struct: list[str], entry: str)
     parts = [
         f"// contraction: {title}, {context.dtype} workloads.",
         tunables.declarations(), "", INCLUDES, *constants, "",
-        paste(context.blocks), "", block_file(BLOCK), "",
+        paste(context.blocks), "", block_file(CONTRACTION_TILE), "", block_file(CONTRACTION), "",
         *struct, "", *_entry_points(signature, context.dtype, entry),
     ]  # fmt: skip
     return "\n".join(parts) + "\n"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kernelwright.codegen.assemble import indent
+from kernelwright.codegen.assemble import indent, name_locals
 from kernelwright.codegen.contraction_lower import FlatContraction, FlatResult
 from kernelwright.codegen.emit import Context, Scope, Value
 from kernelwright.expr.contraction import product_value
-from kernelwright.expr.nodes import Apply, Axis, Load, Node, transform
+from kernelwright.expr.nodes import Apply, Axis, Load, Node, transform, walk
 from kernelwright.expr.polynomial import ONE
 from kernelwright.expr.rowwise import Bound, stride_of
 from kernelwright.model import Dtype
@@ -17,11 +17,9 @@ from kernelwright.model.dimensions import dimension_to_c
 _FLOATS = {Dtype.F32: "floats", Dtype.BF16: "bf16", Dtype.F16: "f16"}
 MEMBERS = frozenset({
     "products", "a_inner_k", "batch_count", "row_count", "column_count", "depth_count", "Problem",
-    "pack_a", "pack_b", "b_in_place", "b_stride", "epilogue", "contraction", "simd",
-    "product", "batch", "first_row", "first_column", "first_k", "count", "rows", "columns", "depth",
-    "tile", "to", "at", "lanes", "r", "line", "problem", "workspace", "workspace_bytes",
+    "pack_a", "pack_b", "b_in_place", "b_stride", "epilogue", "contraction", "simd", "lanes", "lane",
 })  # fmt: skip
-"""Names that the written code uses; tensors and dimensions must have others."""
+"""Names that the written code cannot change; tensors and dimensions must have others."""
 
 
 class ContractionWriter:
@@ -42,9 +40,14 @@ class ContractionWriter:
         for group in (flat.batch, flat.rows, flat.columns, flat.depth):
             for bound in group:
                 context.axis_names[bound.axis] = context.fresh(bound.axis[0])
-        context.count_uses([*flat.lefts, *flat.rights, *(r.body for r in self.results)])
+        context.count_uses(self._terms())
         context.blocks |= {"load_floats", "store_floats"}
+        if any(isinstance(n, Apply) and n.op in ("floordiv", "mod") for n in walk(*self._terms())):
+            context.blocks.add("floor_division")
         self.a_inner_k = not all(self._plain(t, flat.rows) for t in flat.lefts)
+
+    def _terms(self) -> list[Node]:
+        return [*self.flat.lefts, *self.flat.rights, *(r.body for r in self.results)]
 
     # -- how operands lie in memory --------------------------------------------------------------
 
@@ -78,25 +81,26 @@ class ContractionWriter:
         counts = {"batch_count": self.flat.batch, "row_count": self.flat.rows,
                   "column_count": self.flat.columns, "depth_count": self.flat.depth}  # fmt: skip
         fields += [f"int64_t {name} = {_extent(bounds)};" for name, bounds in counts.items()]
-        panel = "int count, int64_t first_k, int64_t depth, float* to"
+        panel = "int $count, int64_t $first_k, int64_t $depth, float* $to"
         pack_a = [self._pack_a(term) for term in self.flat.lefts]
         pack_b = [self._pack_b(term) for term in self.flat.rights]
         methods = [
             "// One panel of the left operand: rows from first_row, steps of k from first_k.",
-            f"void pack_a(int product, int64_t batch, int64_t first_row, {panel}) const {{",
+            f"void pack_a(int $product, int64_t $batch, int64_t $first_row, {panel}) const {{",
             *indent(_choose(pack_a)), "}", "",
             "// One panel of the right operand: columns from first_column.",
-            f"void pack_b(int product, int64_t batch, int64_t first_column, {panel}) const {{",
+            f"void pack_b(int $product, int64_t $batch, int64_t $first_column, {panel}) const {{",
             *indent(_choose(pack_b)), "}", "",
             *(self._in_place() if self.in_place() else []),
             "// What happens to a finished tile, while it is in the nearest cache.",
-            "void epilogue(int64_t batch, int64_t first_row, int64_t first_column, int rows, "
-            "int columns,", "              const float* tile) const {",
+            "void epilogue(int64_t $batch, int64_t $first_row, int64_t $first_column, int $rows, "
+            "int $columns,", "              const float* $tile) const {",
             *indent(self._epilogue()), "}",
         ]  # fmt: skip
         head = [f"static constexpr int products = {len(self.flat.lefts)};",
                 f"static constexpr bool a_inner_k = {str(self.a_inner_k).lower()};"]  # fmt: skip
-        return ["struct Problem {", *indent([*head, *fields, "", *methods]), "};"]
+        lines = ["struct Problem {", *indent([*head, *fields, "", *methods]), "};"]
+        return name_locals(lines, context.fresh)
 
     def _decode(self, index: str, bounds: Sequence[Bound]) -> list[str]:
         """The index variables of a group from its flat index."""
@@ -112,7 +116,7 @@ class ContractionWriter:
     def _scopes(self) -> tuple[Scope, Scope]:
         top = Scope(self.context, None, [])
         batch = Scope(self.context, top, [b.axis for b in self.flat.batch])
-        batch.lines += self._decode("batch", self.flat.batch)
+        batch.lines += self._decode("$batch", self.flat.batch)
         return top, batch
 
     def _group(self, parent: Scope, index: str, bounds: tuple[Bound, ...]) -> Scope:
@@ -124,7 +128,7 @@ class ContractionWriter:
         """A scope along the only axis of a group, at `start + at`."""
         axis = bounds[0].axis
         scope = Scope(self.context, parent, [axis], axis)
-        scope.lines.append(f"const int64_t {self.context.axis_names[axis]} = {start} + at;")
+        scope.lines.append(f"const int64_t {self.context.axis_names[axis]} = {start} + $at;")
         return scope
 
     # -- packing ---------------------------------------------------------------------------------
@@ -132,39 +136,39 @@ class ContractionWriter:
     def _pack_a(self, term: Node) -> list[str]:
         top, batch = self._scopes()
         if not self.a_inner_k:
-            return self._lines(term, top, batch, "MR", self.flat.rows, "first_row")
-        row = self._group(batch, "first_row + r", self.flat.rows)
+            return self._lines(term, top, batch, "MR", self.flat.rows, "$first_row")
+        row = self._group(batch, "$first_row + $r", self.flat.rows)
         if len(self.flat.depth) == 1:
-            vector = self._vector(row, "first_k", self.flat.depth)
+            vector = self._vector(row, "$first_k", self.flat.depth)
             value = _float(vector, term, spread=True)
-            store = f"simd::store(to + contraction::inner_k(r, at), {value}, simd::all_lanes{{}});"
-            loop = _sweep("1", "depth", [*vector.lines, store])
+            store = f"simd::store($to + contraction::inner_k($r, $at), {value}, simd::all_lanes{{}});"
+            loop = _sweep("1", "$depth", [*vector.lines, store])
         else:
-            one = self._group(row, "first_k + at", self.flat.depth)
-            store = f"to[contraction::inner_k(r, at)] = {_float(one, term)};"
-            loop = ["for (int64_t at = 0; at < depth; ++at) {", *indent([*one.lines, store]), "}"]
+            one = self._group(row, "$first_k + $at", self.flat.depth)
+            store = f"$to[contraction::inner_k($r, $at)] = {_float(one, term)};"
+            loop = ["for (int64_t $at = 0; $at < $depth; ++$at) {", *indent([*one.lines, store]), "}"]
         return [
             *top.lines, *batch.lines,
-            "contraction::clear_rows(to, count, depth);",
-            "for (int r = 0; r < count; ++r) {", *indent([*row.lines, *loop]), "}",
+            "contraction::clear_rows($to, $count, $depth);",
+            "for (int $r = 0; $r < $count; ++$r) {", *indent([*row.lines, *loop]), "}",
         ]  # fmt: skip
 
     def _pack_b(self, term: Node) -> list[str]:
         top, batch = self._scopes()
         columns, depth = self.flat.columns, self.flat.depth
         if self._plain(term, depth) and not self._plain(term, columns):
-            return self._lines(term, top, batch, "", columns, "first_column")
-        step = self._group(batch, "first_k + r", depth)
-        vector = self._vector(step, "first_column", columns)
+            return self._lines(term, top, batch, "", columns, "$first_column")
+        step = self._group(batch, "$first_k + $r", depth)
+        vector = self._vector(step, "$first_column", columns)
         value = _float(vector, term, spread=True)
         kept = f"simd::keep({value}, simd::floats{{}}, lanes)"
-        body = [*vector.lines, f"simd::store(to + at, {kept}, simd::all_lanes{{}});"]
+        body = [*vector.lines, f"simd::store($to + $at, {kept}, simd::all_lanes{{}});"]
         return [
             *top.lines, *batch.lines,
-            "for (int64_t r = 0; r < depth; ++r, to += contraction::NR) {",
-            *indent([*step.lines, *_sweep("NV", "count", body)]),
-            "    for (int at = (count + LANES - 1) / LANES * LANES; at < contraction::NR; ++at) "
-            "to[at] = 0.0f;",
+            "for (int64_t $r = 0; $r < $depth; ++$r, $to += contraction::NR) {",
+            *indent([*step.lines, *_sweep("NV", "$count", body)]),
+            "    for (int $at = ($count + LANES - 1) / LANES * LANES; $at < contraction::NR; ++$at) "
+            "$to[$at] = 0.0f;",
             "}",
         ]  # fmt: skip
 
@@ -175,12 +179,12 @@ class ContractionWriter:
         assert isinstance(term, Load)
         offset = batch.offset(term.indices[0])
         if width:
-            names = {bounds[0].axis: first, self.flat.depth[0].axis: "(first_k + line)"}
+            names = {bounds[0].axis: first, self.flat.depth[0].axis: "($first_k + $line)"}
             decode, call = self.flat.depth, f"contraction::pack_lines<{width}>"
         else:
-            names = {bounds[0].axis: f"({first} + line)", self.flat.depth[0].axis: "first_k"}
+            names = {bounds[0].axis: f"({first} + $line)", self.flat.depth[0].axis: "$first_k"}
             decode, call = bounds, "contraction::pack_transposed<contraction::NR>"
-        start = "first_k + line" if width else f"{first} + line"
+        start = "$first_k + $line" if width else f"{first} + $line"
         several = len(decode) > 1
         if several:
             names = {k: v for k, v in names.items() if k not in {b.axis for b in decode}}
@@ -188,7 +192,7 @@ class ContractionWriter:
         address = f"{term.tensor} + {batch.offset_text(offset, names)}"
         return [
             *top.lines, *batch.lines,
-            f"{call}([&](int64_t line) {{ {' '.join(inner)} return {address}; }}, count, depth, to);",
+            f"{call}([&](int64_t $line) {{ {' '.join(inner)} return {address}; }}, $count, $depth, $to);",
         ]  # fmt: skip
 
     def _in_place(self) -> list[str]:
@@ -202,36 +206,36 @@ class ContractionWriter:
             offset = batch.offset(term.indices[0])
             stride = stride_of(offset, depth)
             assert stride is not None
-            text = batch.offset_text(offset, {depth: "first_k", column: "first_column"})
+            text = batch.offset_text(offset, {depth: "$first_k", column: "$first_column"})
             starts.append([*top.lines, *batch.lines, f"return {term.tensor} + {text};"])
             strides.append([f"return {batch.offset_text(stride)};"])
         return [
             "// The right operand where it lies, and the distance of its rows.",
-            "const float* b_in_place(int product, int64_t batch, int64_t first_k, "
-            "int64_t first_column) const {", *indent(_choose(starts)), "}",
-            "int64_t b_stride(int product) const {", *indent(_choose(strides)), "}", "",
+            "const float* b_in_place(int $product, int64_t $batch, int64_t $first_k, "
+            "int64_t $first_column) const {", *indent(_choose(starts)), "}",
+            "int64_t b_stride(int $product) const {", *indent(_choose(strides)), "}", "",
         ]  # fmt: skip
 
     # -- epilogue --------------------------------------------------------------------------------
 
     def _epilogue(self) -> list[str]:
         top, batch = self._scopes()
-        row = self._group(batch, "first_row + r", self.flat.rows)
-        vector = self._vector(row, "first_column", self.flat.columns)
+        row = self._group(batch, "$first_row + $r", self.flat.rows)
+        vector = self._vector(row, "$first_column", self.flat.columns)
         for number, node in enumerate(self.values):
-            start = "tile + r * contraction::NR + at"
+            start = "$tile + $r * contraction::NR + $at"
             if number:
-                start = f"tile + ({number} * MR + r) * contraction::NR + at"
+                start = f"$tile + ({number} * MR + $r) * contraction::NR + $at"
             value = self.context.fresh(f"sum{number}")
             vector.lines.append(
                 f"const simd::floats {value} = simd::load({start}, simd::all_lanes{{}});"
             )
             vector.known[node] = Value(value, "float", True)
         stores = [line for result in self.results for line in self._store(vector, result)]
-        loop = _sweep("1", "columns", [*vector.lines, *stores])
+        loop = _sweep("1", "$columns", [*vector.lines, *stores])
         return [
             *top.lines, *batch.lines,
-            "for (int r = 0; r < rows; ++r) {", *indent([*row.lines, *loop]), "}",
+            "for (int $r = 0; $r < $rows; ++$r) {", *indent([*row.lines, *loop]), "}",
         ]  # fmt: skip
 
     def _store(self, scope: Scope, result: FlatResult) -> list[str]:
@@ -264,17 +268,17 @@ def _float(scope: Scope, term: Node, spread: bool = False) -> str:
 
 
 def _sweep(steps: str, end: str, body: list[str]) -> list[str]:
-    head = f"simd::sweep<{steps}>(0, {end}, [&](int64_t at, auto lanes, auto) INLINED {{"
+    head = f"simd::sweep<{steps}>(0, {end}, [&](int64_t $at, auto lanes, auto) INLINED {{"
     return [head, *indent(["(void)lanes;", *body]), "});"]
 
 
 def _choose(variants: list[list[str]]) -> list[str]:
     """Code for each product in turn; what all have in common is written once."""
     if all(variant == variants[0] for variant in variants):
-        return ["(void)product;", *variants[0]]
+        return ["(void)$product;", *variants[0]]
     lines: list[str] = []
     for number, variant in enumerate(variants):
-        lines += [f"if (product == {number}) {{", *indent(variant), "}"]
+        lines += [f"if ($product == {number}) {{", *indent(variant), "}"]
     if variants[0][-1].startswith("return"):
         lines[-len(variants[-1]) - 2 :] = variants[-1]
     return lines

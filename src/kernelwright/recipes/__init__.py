@@ -1,1 +1,33 @@
-"""Expert kernels for shapes of computation, matched by expression."""
+"""Expert kernels for skeletons that the general generators do not cover."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kernelwright.expr.nodes import Program
+from kernelwright.model import Dtype, Family, Machine
+from kernelwright.recipes import pairwise, scan
+
+
+def families(
+    program: Program, dtype: Dtype, machine: Machine, sizes: Mapping[str, int], entry: str
+) -> tuple[Family, ...]:
+    """Families of the recipes that match a program; never told which problem it belongs to.
+
+    Args:
+        program: What is to be computed.
+        dtype: Element type of the workload.
+        machine: Where the kernels will run: vector width, caches, compilers.
+        sizes: The dimensions that matter for speed; the kernels are right for all sizes.
+        entry: Name of the exported function.
+
+    Returns:
+        Families with declared tunables and good first assignments; empty when nothing matches.
+    """
+    found: list[Family] = []
+    for recipe in (scan, pairwise):
+        found += recipe.families(program, dtype, machine, sizes, entry)
+    return tuple(found)
+
+
+__all__ = ["families"]

@@ -1,0 +1,8 @@
+"""Building blocks in C++ that are pasted into generated sources."""
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+SHUFFLE = _FOLDER / "shuffle.hpp"
+CONTRACTION_TILE = _FOLDER / "contraction_tile.hpp"
+CONTRACTION = _FOLDER / "contraction.hpp"

@@ -1,0 +1,110 @@
+"""Builds a generated family with one compiler and calls it on NumPy arrays."""
+
+import ctypes
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+import kernelwright.build
+from kernelwright.model import Dtype, Machine, Toolchain
+
+_INCLUDE = Path(kernelwright.build.__file__).parent / "include"
+_FOLDER = Path(tempfile.mkdtemp(prefix="kernels-"))
+COMPILERS = [c for c in ("g++", "clang++-19") if shutil.which(c)]
+_NUMPY = {Dtype.F32: np.float32, Dtype.BF16: np.uint16, Dtype.I64: np.int64, Dtype.I32: np.int32,
+          Dtype.BOOL: np.uint8, Dtype.U8: np.uint8}  # fmt: skip
+
+
+def this_machine():
+    flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
+    bits = 512 if "avx512f" in flags else 256 if "avx2" in flags else 128
+    chains = tuple(Toolchain(c, c, "", "", 2) for c in COMPILERS)
+    return Machine("here", "cpu", 2, bits, tuple(flags), 32 << 10, 1 << 20, 32 << 20, 1 << 34, "linux", chains)
+
+
+@cache
+def binary(source, values, compiler):
+    """Path of the shared library."""
+    values = dict(values)
+    flags = str(values.pop("FLAGS", "-O3 -march=native")).split()
+    values.pop("CXX", None)
+    macros = [f"-D{name}={value}" for name, value in values.items()]
+    key = hashlib.sha256(repr((source, macros, compiler, flags)).encode()).hexdigest()[:24]
+    text, library = _FOLDER / f"{key}.cpp", _FOLDER / f"{key}.so"
+    text.write_text(source)
+    command = [compiler, "-std=c++17", "-fPIC", "-shared", "-fopenmp", *flags, *macros, "-Wall",
+               "-Werror=uninitialized", f"-I{_INCLUDE}", str(text), "-o", str(library)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:4000]
+    return library
+
+
+def build(family, changes=None, compiler="g++"):
+    """A loaded kernel at the first defaults with some changed values."""
+    values = {**family.defaults[0], **(changes or {})}
+    return ctypes.CDLL(str(binary(family.source, tuple(values.items()), compiler)))
+
+
+def narrow(values, dtype):
+    """Float64 values in the storage form of a dtype."""
+    values = np.asarray(values)
+    if dtype is Dtype.BF16:
+        bits = values.astype(np.float32).view(np.uint32).astype(np.uint64)
+        return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    return values.astype(_NUMPY[dtype])
+
+
+def widen(stored, dtype):
+    """Storage form to float64 (or the integers themselves)."""
+    if dtype is Dtype.BF16:
+        return (stored.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return stored.astype(np.float64) if dtype is Dtype.F32 else stored
+
+
+def _aligned(array, filler=None):
+    """A copy at a 64-byte boundary, between guards that `call` checks."""
+    raw = np.full(array.nbytes + 192, 0xA5, np.uint8)
+    start = 64 + -raw.ctypes.data % 64
+    view = raw[start : start + array.nbytes]
+    view[:] = 0xFF if filler else np.frombuffer(array.tobytes(), np.uint8)
+    return raw, view.view(array.dtype).reshape(array.shape)
+
+
+def call(library, signature, dtype, inputs, sizes, scalars=None, entry="kernel"):
+    """Outputs by name, as float64 or integers; inputs are given in storage form."""
+    scalars = scalars or {}
+    held, arguments = [], []
+    outputs = {}
+    for tensor in signature.inputs:
+        held.append(_aligned(np.ascontiguousarray(inputs[tensor.name])))
+        arguments.append(ctypes.c_void_p(held[-1][1].ctypes.data))
+    for tensor in signature.outputs:
+        kind = _NUMPY[tensor.resolve(dtype)]
+        held.append(_aligned(np.zeros(tensor.shape(sizes), kind), filler=True))
+        outputs[tensor.name] = held[-1][1]
+        arguments.append(ctypes.c_void_p(held[-1][1].ctypes.data))
+    numbers = [ctypes.c_int64(sizes[name]) for name in signature.dimensions]
+    for scalar in signature.scalars:
+        kind = {"float": ctypes.c_double, "int": ctypes.c_int64, "bool": ctypes.c_int32}[scalar.kind]
+        numbers.append(kind(scalars[scalar.name]))
+    size = 0
+    if hasattr(library, f"{entry}_workspace"):
+        function = getattr(library, f"{entry}_workspace")
+        function.restype = ctypes.c_int64
+        size = function(*numbers)
+    workspace = _aligned(np.zeros(size, np.uint8), filler=True)
+    code = getattr(library, entry)(
+        *arguments, *numbers, None, ctypes.c_void_p(workspace[1].ctypes.data),
+        ctypes.c_int64(size), None,
+    )  # fmt: skip
+    assert code == 0
+    for raw, view in [*held, workspace]:
+        start = view.ctypes.data - raw.ctypes.data if view.nbytes else 64
+        assert (raw[:start] == 0xA5).all()
+        assert (raw[start + view.nbytes :] == 0xA5).all()
+    return {t.name: widen(outputs[t.name], t.resolve(dtype)) for t in signature.outputs}

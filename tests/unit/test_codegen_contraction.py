@@ -1,0 +1,182 @@
+"""Contraction kernels against a float64 interpreter, at sizes that fit no block."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from compiled_kernel import COMPILERS, binary, build, call, narrow, this_machine, widen
+
+from kernelwright.codegen import contraction
+from kernelwright.expr import evaluate
+from kernelwright.expr.contraction import match
+from kernelwright.model import Dtype, ScalarArgument, Signature, TensorArgument
+from kernelwright.problems.trace import trace
+from kernelwright.space import parse_declarations
+
+SMALL = {"KC": 16, "MC": 16, "NC": 64, "FLAGS": "-O1 -march=native"}
+"""Blocks so small that odd sizes cross all of their borders; little time in the compiler."""
+
+
+def sig(inputs, outputs, **scalars):
+    def tensors(text):
+        for part in text.split():
+            name, dims, *dtype = part.split(":")
+            fixed = {"f32": Dtype.F32, "b": Dtype.BOOL}[dtype[0]] if dtype else None
+            yield TensorArgument(name, tuple(dims.split(",")), fixed)
+
+    arguments = tuple(ScalarArgument(n, "float", v) for n, v in scalars.items())
+    return Signature(tuple(tensors(inputs)), tuple(tensors(outputs)), arguments)
+
+
+def swiglu(x, g, u):
+    return F.silu(x @ g) * (x @ u)
+
+
+def two_outputs(x, w, r):
+    y = x @ w
+    return torch.relu(y) + r, y > 0
+
+
+def scaled_rows(x, s, w, count, alpha=0.5):
+    return alpha * ((x * s[:, None]) @ torch.tanh(w)) - count
+
+
+CASES = {
+    "matmul": (lambda A, B: A @ B, sig("A:M,K B:K,N", "C:M,N")),
+    "linear": (
+        lambda x, w, b, r: F.gelu(F.linear(x, w, b)) + r,
+        sig("x:T,M,K w:N,K b:N r:T,M,N", "y:T,M,N"),
+    ),
+    "left_transposed": (lambda at, b: at.t() @ b, sig("at:K,M b:K,N", "y:M,N")),
+    "both_transposed": (lambda at, bt: at.t() @ bt.t(), sig("at:K,M bt:N,K", "y:M,N")),
+    "batched": (
+        lambda q, k: (q @ k.transpose(-1, -2)) * 0.25,
+        sig("q:T,M,K k:T,N,K", "s:T,M,N"),
+    ),
+    "swiglu": (swiglu, sig("x:M,K g:K,N u:K,N", "y:M,N")),
+    "two_outputs": (two_outputs, sig("x:M,K w:K,N r:M,N", "y:M,N positive:M,N:b")),
+    "operands": (scaled_rows, sig("x:M,K s:M w:N,K".replace("w:N,K", "w:K,N") + " count:N", "y:M,N", alpha=0.5)),
+    "causal": (lambda q, k: torch.tril(q @ k.t()), sig("q:M,K k:M,K", "s:M,M")),
+    "axes": (
+        lambda a, b: torch.einsum("axby,xcy->abc", a, b),
+        sig("a:T,K,M,L b:K,N,L", "o:T,M,N"),
+    ),
+}  # fmt: skip
+SIZES = [
+    {"T": 1, "M": 1, "K": 1, "N": 1, "L": 1},
+    {"T": 3, "M": 1, "K": 37, "N": 129, "L": 3},
+    {"T": 2, "M": 67, "K": 17, "N": 1, "L": 5},
+    {"T": 5, "M": 33, "K": 50, "N": 47, "L": 2},
+]
+
+
+def family_of(name, dtype, sizes=None):
+    function, signature = CASES[name]
+    program = trace(function, signature, {})
+    found = contraction.families(program, dtype, this_machine(), sizes or SIZES[-1], "kernel")
+    assert len(found) == 1
+    return program, found[0]
+
+
+def check(program, library, dtype, sizes, seed=0):
+    draw = np.random.default_rng(seed)
+    signature = program.signature
+    sizes = {name: sizes[name] for name in signature.dimensions}
+    scalars = {s.name: 0.75 for s in signature.scalars}
+    stored = {
+        t.name: narrow(draw.standard_normal(t.shape(sizes)), t.resolve(dtype))
+        for t in signature.inputs
+    }
+    exact = {t.name: widen(stored[t.name], t.resolve(dtype)) for t in signature.inputs}
+    expected = evaluate(program, exact, scalars, sizes, dtype)
+    found = call(library, signature, dtype, stored, sizes, scalars)
+    depth = sizes["K"] * sizes.get("L", 1)
+    for tensor in signature.outputs:
+        want, got = expected[tensor.name], found[tensor.name]
+        if tensor.dtype is Dtype.BOOL:
+            assert np.mean(want.astype(bool) != got.astype(bool)) < 0.01
+            continue
+        rounding = 2 * tensor.resolve(dtype).unit_roundoff
+        tolerance = rounding * np.abs(want) + 4e-6 * np.sqrt(depth) * (1 + np.abs(want))
+        assert np.all(np.abs(want - got) <= tolerance), (tensor.name, sizes)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", [Dtype.F32, Dtype.BF16])
+def test_every_form_at_odd_sizes(name, dtype):
+    program, family = family_of(name, dtype)
+    library = build(family, SMALL)
+    for sizes in SIZES:
+        check(program, library, dtype, sizes)
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"PARTITION": 1, "ORDER": 1, "PREFETCH": 4},
+        {"PARTITION": 2, "MR": 6, "NV": 1, "UNROLL_K": 16},
+        {"LANES": 8, "MR": 8, "NV": 3, "UNROLL_K": 1},
+    ],
+)
+def test_schedules(compiler, changes):
+    program, family = family_of("batched", Dtype.F32)
+    library = build(family, SMALL | {"FLAGS": "-O2 -march=native"} | changes, compiler)
+    for sizes in SIZES:
+        check(program, library, Dtype.F32, sizes)
+
+
+@pytest.mark.parametrize("partition", [0, 1])
+def test_right_operand_in_place(partition):
+    program, family = family_of("swiglu", Dtype.F32)
+    library = build(family, SMALL | {"PACK_B": 0, "PARTITION": partition})
+    for sizes in SIZES:
+        check(program, library, Dtype.F32, sizes)
+
+
+def test_every_tunable_changes_the_binary():
+    _, family = family_of("matmul", Dtype.F32)
+    first = dict(family.defaults[0])
+    small = first | {"MR": 4, "NV": 2, "FLAGS": "-O1 -march=native"}
+    plain = binary(family.source, tuple(small.items()), "g++").read_bytes()
+    names = {t.name: t for t in parse_declarations(family.source).tunables}
+    for name, tunable in names.items():
+        if name in ("CXX", "FLAGS"):
+            continue
+        other = next(v for v in tunable.ordered if v != small[name])
+        changed = binary(family.source, tuple((small | {name: other}).items()), "g++").read_bytes()
+        assert changed != plain, name
+
+
+def test_defaults_obey_their_constraints():
+    for name in CASES:
+        _, family = family_of(name, Dtype.F32)
+        declared = parse_declarations(family.source)
+        for values in family.defaults:
+            assert int(values["MR"]) * int(values["NV"]) + int(values["NV"]) < 32
+            assert set(values) == {t.name for t in declared.tunables}
+
+
+def test_prediction_orders_obvious_choices():
+    function, signature = CASES["matmul"]
+    program, machine = trace(function, signature, {}), this_machine()
+    sizes = {"M": 384, "K": 1024, "N": 640}
+    (family,) = contraction.families(program, Dtype.F32, machine, sizes, "kernel")
+    good = family.defaults[0]
+    slow = {**good, "MR": 4, "NV": 1}
+    times = [contraction.predicted_us(v, program, sizes, Dtype.F32, machine) for v in (good, slow)]
+    assert 0 < times[0] < times[1]
+
+
+@pytest.mark.parametrize(
+    ("function", "signature"),
+    [
+        (lambda x, w: (x @ w).sum(-1), sig("x:M,K w:K,N", "y:M")),
+        (lambda x, v: x @ v, sig("x:M,K v:K", "y:M")),
+        (lambda x: torch.softmax(x, -1), sig("x:M,K", "y:M,K")),
+        (lambda x, w: torch.relu(x) + w, sig("x:M,K w:K", "y:M,K")),
+    ],
+)
+def test_other_programs_do_not_match(function, signature):
+    assert match(trace(function, signature, {})) is None
