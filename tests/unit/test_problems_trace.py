@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Tracing: the program computes what the reference computes, at sizes that were not traced."""
 
 import json
@@ -30,7 +31,9 @@ def sig(inputs, outputs, **scalars):
 
     arguments = []
     for name, default in scalars.items():
-        kind = "bool" if isinstance(default, bool) else "int" if isinstance(default, int) else "float"
+        kind = (
+            "bool" if isinstance(default, bool) else "int" if isinstance(default, int) else "float"
+        )
         arguments.append(ScalarArgument(name, kind, default))
     return Signature(tuple(tensors(inputs)), tuple(tensors(outputs)), tuple(arguments))
 
@@ -277,6 +280,40 @@ def _check(name, program, function, signature, sizes, run):
         np.testing.assert_allclose(
             got.astype(float), want.double().numpy(), rtol=1e-9, atol=1e-11, err_msg=pretty(program)
         )
+
+
+def _branches(x, eps=0.5):
+    return x * 2 if eps > 0.6 else x * 3
+
+
+_CLOSED_OVER = torch.ones(3)
+REFUSED = {
+    "sort": (lambda x: x.sort(-1).values, X, "aten.sort"),
+    "data": (lambda x: x * 2 if x.sum() > 0 else x, X, "_local_scalar_dense"),
+    "random": (lambda x: x + torch.rand_like(x), X, "rand"),
+    "nonzero": (lambda x: x[x > 0].sum(), sig("x:T,H", "out:"), "mask"),
+    "complex": (lambda x: torch.fft.fft(x).real, X, "complex|fft"),
+    "branch": (_branches, sig("x:T", "out:T", eps=0.5), "scalars|depends"),
+    "size": (lambda x: x.cumsum(0) if x.shape[0] > 12 else x.cumsum(1), X, "varies|differ"),
+    "loop": (lambda x: sum(x[i] for i in range(x.shape[0])), sig("x:T,H", "out:H"), "differ"),
+    "shape": (lambda x: x.sum(0), sig("x:T,H", "out:T"), "shaped as declared"),
+    "count": (lambda x: (x, x), X, "returns 2"),
+    "closed_over": (lambda x: x[:3, 0] * _CLOSED_OVER, sig("x:T,H", "out:3"), "no input"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals_name_the_cause(name):
+    function, signature, words = REFUSED[name]
+    with pytest.raises(Unsupported, match=words):
+        trace(function, signature, {})
+
+
+def test_fixed_and_narrow_ranges():
+    signature = sig("x:T,H w:H", "out:T,H")
+    program = trace(rms_norm, signature, {"T": (1, 4), "H": (64, 64)})
+    assert pretty(program).count("sum[") == 1
+    _check("rms_norm", program, rms_norm, signature, {"T": 3, "H": 64}, 0)
 
 
 @pytest.mark.parametrize("name", CASES)

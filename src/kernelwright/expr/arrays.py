@@ -33,7 +33,8 @@ def round_to(values: Array, dtype: Dtype) -> Array:
     _, exponent = np.frexp(values)
     # the spacing of the dtype's values around each value, never below the least subnormal
     step = np.maximum(exponent.astype(np.int64) - bits, least)
-    rounded = np.ldexp(np.rint(np.ldexp(values, -step)), step)
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = np.ldexp(np.rint(np.ldexp(values, -step)), step)
     overflow = np.abs(rounded) > _LARGEST[dtype]
     rounded = np.where(overflow, np.copysign(np.inf, values), rounded)
     return np.where(np.isfinite(values), rounded, values)

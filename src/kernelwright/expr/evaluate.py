@@ -128,7 +128,9 @@ class _Run:
         axes, arrays = self._together([self._values[arg] for arg in node.args])
         if node.op.startswith("round_to_"):
             name = node.op.removeprefix("round_to_")
-            return _Value(axes, round_to(arrays[0], self._dtype if name == "workload" else Dtype(name)))
+            return _Value(
+                axes, round_to(arrays[0], self._dtype if name == "workload" else Dtype(name))
+            )
         function = NUMPY_OPERATIONS.get(node.op)
         if function is None:
             raise Unsupported(f"the interpreter has no operation '{node.op}'")

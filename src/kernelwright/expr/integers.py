@@ -100,7 +100,9 @@ class Integers:
         opaque = self._opaque("floordiv", rest, divisor)
         return quotient + opaque[0], opaque[1]
 
-    def _opaque(self, op: str, rest: Polynomial, divisor: Polynomial) -> tuple[Polynomial, Polynomial]:
+    def _opaque(
+        self, op: str, rest: Polynomial, divisor: Polynomial
+    ) -> tuple[Polynomial, Polynomial]:
         left, right = self.node(rest), self.node(divisor)
         positive = self.never_negative(divisor - ONE)
         whole = self._nested(left, right) if positive else None
@@ -161,8 +163,23 @@ class Integers:
         for rest in sorted(groups, key=lambda key: (not key, len(key) == 1, _position(key))):
             factor = Polynomial.of(groups[rest])
             negative = all(c < 0 for c in factor.terms.values())
-            (minus if negative else plus).append(_product(-factor if negative else factor, rest))
+            scale = self._scale(-factor if negative else factor)
+            (minus if negative else plus).append(_product(scale, rest))
         return _sum(plus, minus)
+
+    def _scale(self, factor: Polynomial) -> Node:
+        """A polynomial of sizes; as extents are not negative, a doubtful one is a difference."""
+        value = factor.as_constant
+        if value is not None:
+            return Constant(value)
+        if self.never_negative(factor):
+            return Extent(to_dimension(factor))
+        parts = (
+            {m: abs(c) for m, c in factor.terms.items() if (c > 0) is sign}
+            for sign in (True, False)
+        )
+        more, less = (self._scale(Polynomial(part)) for part in parts)
+        return Apply("sub", (more, less))
 
     def compare(self, op: str, left: Node, right: Node) -> bool | None:
         """The value of an integer comparison, or None when it is not the same everywhere."""
@@ -190,7 +207,13 @@ class Integers:
                 less -= term
             else:
                 more += term
-        if not less.terms:
+        if not less.terms and not more.terms:
+            # of sizes alone: they go left, the number right
+            number = Polynomial.constant(rest.terms.get((), 0))
+            less, rest = number - rest, number
+            if next(iter(less.terms.values())) < 0:
+                op, less, rest = FLIPPED[op], -less, -rest
+        elif not less.terms:
             op, less, more, rest = FLIPPED[op], more, less, -rest
         return Apply(op, (self.node(less), self.node(more + rest)))
 
@@ -205,16 +228,11 @@ def _position(atoms: tuple[Node, ...]) -> str:
     return atoms[0].name if atoms and isinstance(atoms[0], Axis) else "~"
 
 
-def _product(factor: Polynomial, rest: tuple[Node, ...]) -> Node:
-    value = factor.as_constant
-    if value is None:
-        scale: Node = Extent(to_dimension(factor))
-    else:
-        scale = Constant(value)
+def _product(scale: Node, rest: tuple[Node, ...]) -> Node:
     if not rest:
         return scale
     product = reduce(lambda a, b: Apply("mul", (a, b)), rest)
-    return product if value == 1 else Apply("mul", (product, scale))
+    return product if scale is Constant(1) else Apply("mul", (product, scale))
 
 
 def _sum(plus: list[Node], minus: list[Node]) -> Node:

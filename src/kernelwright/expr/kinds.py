@@ -17,8 +17,12 @@ from kernelwright.expr.nodes import (
 )
 from kernelwright.model import Dtype, Signature
 
-_BOOL = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not", "isnan", "isinf", "to_bool"})
-_KEEPS = frozenset({"add", "sub", "mul", "neg", "abs", "max", "min", "floordiv", "mod", "sign", "fma"})
+_BOOL = frozenset(
+    {"eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not", "isnan", "isinf", "to_bool"}
+)
+_KEEPS = frozenset(
+    {"add", "sub", "mul", "neg", "abs", "max", "min", "floordiv", "mod", "sign", "fma"}
+)
 
 
 class Kinds:

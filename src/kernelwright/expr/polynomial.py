@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, reduce
 
-from kernelwright.expr.nodes import Apply, Axis, Constant, Extent, Load, Node, Parameter
+from kernelwright.expr.nodes import Apply, Axis, Extent, Load, Node, Parameter
 from kernelwright.model import dimension_names
 
 Monomial = tuple[Node, ...]

@@ -116,7 +116,11 @@ def _div(node: Apply, kinds: Kinds) -> Node:
             return left
         if _is(right, -1.0):
             return Apply("neg", (left,))
-        if isinstance(right, Constant) and right.value and math.frexp(right.value)[0] in (0.5, -0.5):
+        if (
+            isinstance(right, Constant)
+            and right.value
+            and math.frexp(right.value)[0] in (0.5, -0.5)
+        ):
             # a power of two: its reciprocal is exact
             inverse = 1.0 / right.value
             if abs(math.frexp(inverse)[1]) < 100:

@@ -26,7 +26,6 @@ from kernelwright.expr.nodes import (
 from kernelwright.expr.polynomial import from_dimension, to_dimension
 from kernelwright.expr.rules import Rules
 
-
 _MOST_PASSES = 8
 _KEYWORDS = frozenset({"if", "do", "for", "int", "in", "is", "or", "and", "not", "char", "long"})
 """Words that a dimension could spell and that no generated language takes as a name."""

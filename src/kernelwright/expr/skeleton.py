@@ -17,7 +17,9 @@ SKELETONS = (
 
 def skeleton(program: Program) -> str:
     """One of `SKELETONS`: the most special recogniser that takes the program."""
-    if not any(isinstance(node, Reduce | Scan) for node in walk(*(o.body for o in program.outputs))):
+    if not any(
+        isinstance(node, Reduce | Scan) for node in walk(*(o.body for o in program.outputs))
+    ):
         return "pointwise"
     if contraction.match(program) is not None:
         return "contraction with epilogue"

@@ -21,7 +21,7 @@ from kernelwright.expr import Apply, Axis, Load, Output, Parameter, Program, eva
 from kernelwright.expr.kinds import dtype_kind
 from kernelwright.expr.nodes import Kind
 from kernelwright.model import Dtype, Signature, evaluate_dimension
-from kernelwright.problems import trace_pointwise, trace_reductions, trace_views
+from kernelwright.problems import trace_gather, trace_pointwise, trace_reductions, trace_views
 from kernelwright.problems.rounding import computing_for
 from kernelwright.problems.trace_call import LOWERINGS, Array, Call, Context, Number, cast
 from kernelwright.problems.trace_record import Ref, Tape, record
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["trace", "trace_program"]
 
-_LOWERED_BY = (trace_pointwise, trace_reductions, trace_views)
+_LOWERED_BY = (trace_gather, trace_pointwise, trace_reductions, trace_views)
 _MULTIPLES = (1, 2, 8, 64, 128)
 """Sizes are tried as multiples of these: a reference may split an axis into blocks."""
 

@@ -148,9 +148,7 @@ def _compare(call: Call) -> Array:
 @lowers("logical_and", "logical_or", "logical_xor")
 def _logical(call: Call) -> Array:
     op = {"and": "and", "or": "or", "xor": "ne"}[call.op.removeprefix("aten.logical_")]
-    return pointwise(
-        call.context, op, "bool", [call.array(), call.array("other")], within="bool"
-    )
+    return pointwise(call.context, op, "bool", [call.array(), call.array("other")], within="bool")
 
 
 @lowers("logical_not", "bitwise_not")
@@ -172,7 +170,9 @@ def _bitwise(call: Call) -> Array:
     mask = call.fixed(other) if isinstance(other, Number) else None
     if op == "and" and mask is not None and mask >= 0 and (mask & (mask + 1)) == 0:
         # the low bits, also of a negative number in two's complement
-        return elementwise(call, lambda x: Apply("mod", (x, Constant(mask + 1))), "self", within="int")
+        return elementwise(
+            call, lambda x: Apply("mod", (x, Constant(mask + 1))), "self", within="int"
+        )
     raise Unsupported(f"{call.op} of integers has no place in the expression form")
 
 
@@ -298,8 +298,23 @@ def _arange(call: Call) -> Array:
     return call.context.array(call.dims(), call.kind, make)
 
 
-@lowers("zeros", "zeros_like", "new_zeros", "zero", "ones", "ones_like", "new_ones", "full",
-        "full_like", "new_full", "scalar_tensor", "fill", "empty", "empty_like", "new_empty")
+@lowers(
+    "zeros",
+    "zeros_like",
+    "new_zeros",
+    "zero",
+    "ones",
+    "ones_like",
+    "new_ones",
+    "full",
+    "full_like",
+    "new_full",
+    "scalar_tensor",
+    "fill",
+    "empty",
+    "empty_like",
+    "new_empty",
+)
 def _filled(call: Call) -> Array:  # fmt: skip
     name = call.op.removeprefix("aten.")
     if "empty" in name:

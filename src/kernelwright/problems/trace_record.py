@@ -71,6 +71,11 @@ class _Recorder(TorchDispatchMode):
         self.constants: dict[Ref, Any] = {}
         self._refs: dict[int, Ref] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # nothing is compiled here, and loading the compiler takes seconds
+        return False
+
     def add(self, tensor: torch.Tensor) -> Ref:
         ref = Ref(len(self.tensors))
         self.tensors.append(tensor)  # kept alive, so that its id stays its own

@@ -81,7 +81,9 @@ def _max(call: Call) -> Array | tuple[Array, Array]:
 def _arg(call: Call) -> Array:
     array, op = call.array(), call.op.removeprefix("aten.")
     if call.static("dim") is None and array.rank > 1:
-        every = tuple(math.prod(sizes) for sizes in zip(*(d.values for d in array.dims), strict=True))
+        every = tuple(
+            math.prod(sizes) for sizes in zip(*(d.values for d in array.dims), strict=True)
+        )
         array = reshape(call, array, (call.context.unifier.dim(every),))
     result = _reduced(call, op, array, _axes(call, array))  # pyright: ignore[reportArgumentType]
     return replace(result, kind="int")
@@ -92,7 +94,9 @@ def _var(call: Call) -> Array | tuple[Array, Array]:
     array = _as(call.array(), "float")
     axes = _axes(call, array)
     correction = call.get("correction")
-    variance, mean = _moments(call, array, axes, 1 if correction is None else call.fixed(correction))
+    variance, mean = _moments(
+        call, array, axes, 1 if correction is None else call.fixed(correction)
+    )
     if "std" in call.op:
         variance = pointwise(call.context, "sqrt", "float", [variance])
     if not call.static("keepdim"):
@@ -131,9 +135,7 @@ def softmax(context: Context, array: Array, dim: int) -> Array:
     axis = array.axis(dim)
     shifted = _shifted(context, array, axis)
     powers = pointwise(context, "exp", "float", [shifted])
-    return pointwise(
-        context, "div", "float", [powers, reduce_over(context, "sum", powers, [axis])]
-    )
+    return pointwise(context, "div", "float", [powers, reduce_over(context, "sum", powers, [axis])])
 
 
 def _shifted(context: Context, array: Array, axis: int) -> Array:
@@ -203,9 +205,7 @@ def _cumsum(call: Call) -> Array:
     return call.context.array(array.dims, call.kind, make)
 
 
-def contract(
-    context: Context, left: Array, right: Array, dims: Sequence[Dim], batch: int
-) -> Array:
+def contract(context: Context, left: Array, right: Array, dims: Sequence[Dim], batch: int) -> Array:
     """`out[b.., m, n] = sum_k left[b.., m, k] * right[b.., k, n]`; m or n absent for vectors."""
     bound = context.fresh()
     rows = left.rank - batch - 1

@@ -68,7 +68,9 @@ def _sizes(
                 sizes[name] = _size(low, high, multiple, taken, generator)
             table.append(sizes)
         # the interpreter checks the last one, and it is slow
-        table[-1] = {name: _small(ranges.get(name, (1, 2**31)), multiple, generator) for name in names}
+        table[-1] = {
+            name: _small(ranges.get(name, (1, 2**31)), multiple, generator) for name in names
+        }
         best = best or table
         if _independent(table[: RUNS - 1]):
             return table

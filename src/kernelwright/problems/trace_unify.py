@@ -65,7 +65,9 @@ class Unifier:
         self._cache: dict[Values, Polynomial | None] = {}
 
     def _evaluate(self, text: str) -> Values:
-        known = [{name: v[i] for name, v in self._names.items()} for i in range(len(self._settings))]
+        known = [
+            {name: v[i] for name, v in self._names.items()} for i in range(len(self._settings))
+        ]
         return tuple(evaluate_dimension(text, sizes) for sizes in known)
 
     def declared(self, text: str) -> Dim:
@@ -94,7 +96,9 @@ class Unifier:
             self._cache[values] = self._search(values, 3)
         found = self._cache[values]
         if found is None:
-            raise Unsupported(f"a size varies as {values}, in no simple way with the dimensions")
+            raise Unsupported(
+                f"an integer varies as {values}, in no simple way with sizes or scalars"
+            )
         return found
 
     def _search(self, values: Values, depth: int) -> Polynomial | None:
@@ -218,7 +222,9 @@ class Unifier:
                 node = self._as_parameters(Extent(text))
                 yield tuple(map(float, values)), Apply("to_float", (node,))
 
-    def _forms(self, products: bool = True) -> Iterator[tuple[tuple[float, ...], Callable[[], Node]]]:
+    def _forms(
+        self, products: bool = True
+    ) -> Iterator[tuple[tuple[float, ...], Callable[[], Node]]]:
         single: list[tuple[tuple[float, ...], Callable[[], Node]]] = []
         for seen, base in self._bases():
             for function, build in _FORMS:

@@ -45,9 +45,7 @@ def reshape(call: Call, array: Array, dims: tuple[Dim, ...]) -> Array:
     return call.context.array(dims, array.kind, make)
 
 
-def _groups(
-    sources: Sequence[Dim], targets: Sequence[Dim]
-) -> list[tuple[list[int], list[int]]]:
+def _groups(sources: Sequence[Dim], targets: Sequence[Dim]) -> list[tuple[list[int], list[int]]]:
     """The finest split of two shapes into runs with equal numbers of elements; ones left out."""
     left = [i for i, dim in enumerate(sources) if not dim.is_one]
     right = [i for i, dim in enumerate(targets) if not dim.is_one]
@@ -67,10 +65,7 @@ def _groups(
 
 def _size(dims: Sequence[Dim], positions: list[int]) -> tuple[int, ...]:
     runs = range(len(dims[0].values))
-    return tuple(
-        reduce(lambda total, p: total * dims[p].values[r], positions, 1)  # noqa: B023
-        for r in runs
-    )
+    return tuple(reduce(lambda total, p: total * dims[p].values[r], positions, 1) for r in runs)
 
 
 def _flatten(call: Call, dims: Sequence[Dim], indices: Sequence[Node]) -> Node:
@@ -159,10 +154,11 @@ def _repeat_interleave(call: Call) -> Array:
         raise Unsupported("repeat_interleave by a tensor has a data-dependent shape")
     array = call.array()
     times = call.context.unifier.integer(repeats.values)
-    return remap(call, lambda i: _at(i, array.axis(dim), lambda x: _op("floordiv", x, times)))
+    return remap(call, lambda i: at_axis(i, array.axis(dim), lambda x: _op("floordiv", x, times)))
 
 
-def _at(indices: list[Node], axis: int, change: Callable[[Node], Node]) -> list[Node]:
+def at_axis(indices: list[Node], axis: int, change: Callable[[Node], Node]) -> list[Node]:
+    """The indices with one of them changed."""
     return [change(index) if k == axis else index for k, index in enumerate(indices)]
 
 
@@ -186,7 +182,7 @@ def _slice(call: Call) -> Array:
     array = call.array()
     axis, step = array.axis(call.static("dim")), Constant(call.static("step"))
     start = _slice_start(call, array.dims[axis])
-    return remap(call, lambda i: _at(i, axis, lambda x: _op("add", _op("mul", x, step), start)))
+    return remap(call, lambda i: at_axis(i, axis, lambda x: _op("add", _op("mul", x, step), start)))
 
 
 @lowers("narrow")
@@ -194,7 +190,7 @@ def _narrow(call: Call) -> Array:
     array = call.array()
     axis = array.axis(call.static("dim"))
     start = _slice_start(call, array.dims[axis])
-    return remap(call, lambda i: _at(i, axis, lambda x: _op("add", x, start)))
+    return remap(call, lambda i: at_axis(i, axis, lambda x: _op("add", x, start)))
 
 
 def _position(call: Call, dim: Dim) -> Node:
@@ -220,7 +216,9 @@ def _select_scatter(call: Call) -> Array:
 
     def make(i: list[Node]) -> Node:
         inside = source.spread([*i[:axis], *i[axis + 1 :]])
-        return _op("where", _op("eq", i[axis], index), cast(inside, source.kind, array.kind), array.at(i))
+        return _op(
+            "where", _op("eq", i[axis], index), cast(inside, source.kind, array.kind), array.at(i)
+        )
 
     return call.context.array(array.dims, array.kind, make)
 
@@ -240,7 +238,7 @@ def _slice_scatter(call: Call) -> Array:
         if step != 1:
             phase = _op("mod", i[axis], Constant(step))
             inside = _op("and", inside, _op("eq", phase, Constant(0)))
-        moved = _at(i, axis, lambda x: _op("floordiv", _op("sub", x, start), Constant(step)))
+        moved = at_axis(i, axis, lambda x: _op("floordiv", _op("sub", x, start), Constant(step)))
         value = cast(source.spread(moved), source.kind, array.kind)
         return _op("where", inside, value, array.at(i))
 
@@ -298,10 +296,14 @@ def _cat(call: Call) -> Array:
         nodes = [call.context.unifier.integer(_values(arrays, axis, k)) for k in range(len(arrays))]
         body: Node | None = None
         for array, start, k in reversed(list(zip(arrays, nodes, range(len(arrays)), strict=True))):
-            moved = _at(i, axis, lambda x, s=start: _op("sub", x, s))
+            moved = at_axis(i, axis, lambda x, s=start: _op("sub", x, s))
             own = [Constant(0) if d.is_one else x for d, x in zip(array.dims, moved, strict=True)]
             value = cast(array.at(own), array.kind, call.kind)
-            body = value if body is None else _op("where", _op("lt", i[axis], nodes[k + 1]), value, body)
+            body = (
+                value
+                if body is None
+                else _op("where", _op("lt", i[axis], nodes[k + 1]), value, body)
+            )
         assert body is not None
         return body
 
@@ -338,7 +340,7 @@ def _split(call: Call) -> list[Array]:
     for output in range(len(call.kinds)):
         start = call.context.unifier.integer(starts)
         results.append(
-            remap(call, lambda i, s=start: _at(i, axis, lambda x: _op("add", x, s)), output)
+            remap(call, lambda i, s=start: at_axis(i, axis, lambda x: _op("add", x, s)), output)
         )
         ends = call.dims(output)[axis].values
         starts = tuple(a + b for a, b in zip(starts, ends, strict=True))
@@ -360,7 +362,7 @@ def _unfold(call: Call) -> Array:
     axis = array.axis(call.static("dimension"))
 
     def make(i: list[Node]) -> list[Node]:
-        return _at(i[:-1], axis, lambda x: _op("add", _op("mul", x, step), i[-1]))
+        return at_axis(i[:-1], axis, lambda x: _op("add", _op("mul", x, step), i[-1]))
 
     return remap(call, make)
 
@@ -383,77 +385,3 @@ def _pad(call: Call) -> Array:
         return _op("where", inside, array.at(moved), cast(value.body, value.kind, call.kind))
 
     return call.context.array(call.dims(), call.kind, make)
-
-
-@lowers("index_select")
-def _index_select(call: Call) -> Array:
-    array, index = call.array(), call.array("index")
-    axis = array.axis(call.static("dim"))
-    return remap(call, lambda i: _at(i, axis, lambda x: index.spread([x])))
-
-
-@lowers("embedding")
-def _embedding(call: Call) -> Array:
-    table, index = call.array("weight"), call.array("indices")
-    return call.context.array(
-        call.dims(), table.kind, lambda i: table.at([index.at(i[:-1]), i[-1]])
-    )
-
-
-@lowers("gather")
-def _gather(call: Call) -> Array:
-    array, index = call.array(), call.array("index")
-    axis = array.axis(call.static("dim"))
-
-    def make(i: list[Node]) -> list[Node]:
-        own = [Constant(0) if dim.is_one else x for dim, x in zip(array.dims, i, strict=True)]
-        own[axis] = index.at(i)
-        return own
-
-    return remap(call, make)
-
-
-@lowers("index")
-def _index(call: Call) -> Array:
-    array = call.array()
-    given = call.get("indices")
-    indices = [None if index is None else call.as_array(index) for index in given]
-    indices += [None] * (array.rank - len(indices))
-    used = [k for k, index in enumerate(indices) if index is not None]
-    tensors = [index for index in indices if index is not None]
-    if any(index.kind == "bool" for index in tensors):
-        raise Unsupported("indexing by a mask has a data-dependent shape")
-    rank = max(index.rank for index in tensors)
-    # indices side by side keep their place, apart from each other they come first
-    place = used[0] if used == list(range(used[0], used[0] + len(used))) else 0
-
-    def make(i: list[Node]) -> list[Node]:
-        common = i[place : place + rank]
-        rest = [*i[:place], *i[place + rank :]]
-        own: list[Node] = []
-        for k, index in enumerate(indices):
-            own.append(rest.pop(0) if index is None else _wrapped(call, index, array.dims[k], common))
-        return own
-
-    return remap(call, make)
-
-
-def _wrapped(call: Call, index: Array, dim: Dim, common: list[Node]) -> Node:
-    value = index.spread(common)
-    wrapped = _op("add", value, call.context.extent(dim))
-    return _op("where", _op("lt", value, Constant(0)), wrapped, value)
-
-
-@lowers("index_put")
-def _index_put(call: Call) -> Array:
-    array, value = call.array(), call.array("values")
-    indices = call.get("indices")
-    mask = call.as_array(indices[0]) if len(indices) == 1 and indices[0] is not None else None
-    if mask is None or mask.kind != "bool" or value.rank or call.static("accumulate"):
-        raise Unsupported("assignment to scattered elements")
-
-    def make(i: list[Node]) -> Node:
-        chosen = cast(value.body, value.kind, array.kind)
-        return _op("where", mask.at(i[: mask.rank]), chosen, array.at(i))
-
-    return call.context.array(array.dims, array.kind, make)
