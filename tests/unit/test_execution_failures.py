@@ -200,9 +200,8 @@ def test_a_changed_denormal_mode_is_noticed_and_restored(cache):
         pytest.skip("MXCSR is of x86-64")
     body = "if (n == 1) _mm_setcsr(_mm_getcsr() | 0x8040); return _mm_getcsr() & 0x8040 ? 1 : 0;"
     artifact = built(cache, source(body, "immintrin.h"))
-    with Arena("x", 4096) as x, Arena("y", 4096) as y:
-        with started(artifact, [x, y], cache) as worker:
-            first, second = worker.call(arguments(1)), worker.call(arguments(2))
+    with Arena("x", 4096) as x, Arena("y", 4096) as y, started(artifact, [x, y], cache) as worker:
+        first, second = worker.call(arguments(1)), worker.call(arguments(2))
     assert (first.mxcsr_changed, first.code) == (True, 1)
     assert (second.mxcsr_changed, second.code) == (False, 0)
 
@@ -247,11 +246,10 @@ def test_the_judge_survives_and_can_go_on(cache):
 
 def test_files_of_the_machine_are_not_there_in_the_sandbox(cache):
     artifact = built(cache, source('return access("/etc/passwd", R_OK);', "unistd.h"))
-    with Arena("x", 4096) as x, Arena("y", 4096) as y:
-        with started(artifact, [x, y], cache) as worker:
-            if worker.isolation != "sandbox":
-                pytest.skip("bubblewrap does not work here")
-            assert worker.call(arguments()).code == -1
+    with Arena("x", 4096) as x, Arena("y", 4096) as y, started(artifact, [x, y], cache) as worker:
+        if worker.isolation != "sandbox":
+            pytest.skip("bubblewrap does not work here")
+        assert worker.call(arguments()).code == -1
 
 
 def test_process_limits_remain_without_the_sandbox(cache, monkeypatch):
@@ -269,7 +267,9 @@ def test_process_limits_remain_without_the_sandbox(cache, monkeypatch):
         assert worker.syscall_filter
     ours = f"_{os.getuid()}"
     new = set(os.listdir("/dev/shm")) - shared
-    assert not [n for n in new if n.endswith(ours) and not os.path.exists(f"/proc/{n.split('_')[-2]}")]
+    assert not [
+        n for n in new if n.endswith(ours) and not os.path.exists(f"/proc/{n.split('_')[-2]}")
+    ]
 
 
 def test_a_call_that_does_not_fit_is_our_error():

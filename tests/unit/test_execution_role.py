@@ -93,15 +93,13 @@ def test_a_dead_role_is_an_error_with_its_last_words():
 
 
 def test_a_silent_role_is_given_up():
-    with start() as role:
-        with pytest.raises(HarnessError, match="no answer within 0.2 s"):
-            role.request("sleep", {"seconds": 30}, timeout_s=0.2)
+    with start() as role, pytest.raises(HarnessError, match="no answer within 0"):
+        role.request("sleep", {"seconds": 30}, timeout_s=0.2)
 
 
 def test_a_silent_timed_call_is_given_up():
-    with start() as role:
-        with pytest.raises(HarnessError, match="timeout"):
-            role.timed("nap", {"seconds": 30}, timeout_s=0.2)
+    with start() as role, pytest.raises(HarnessError, match="timeout"):
+        role.timed("nap", {"seconds": 30}, timeout_s=0.2)
 
 
 def test_a_module_that_does_not_exist_is_named():

@@ -9,13 +9,13 @@ from kernelwright.model import FrozenMap, Machine, Toolchain, content_hash
 from kernelwright.sandbox import isolation
 
 _ROUNDS = 12
-_RATES = ("read", "copy", "triad", "write", "fma")
+_RATES: tuple[str, ...] = ("read", "copy", "triad", "write", "fma")
 
 
 def _measure(toolchains: tuple[Toolchain, ...], threads: int, l3_bytes: int) -> dict[str, float]:
     """The best of a dozen rounds of every probe: GB/s, and GFLOP/s for `fma`."""
     with RoofProbe(toolchains, threads, l3_bytes) as probe:
-        best = dict.fromkeys(_RATES, 0.0)
+        best: dict[str, float] = dict.fromkeys(_RATES, 0.0)
         for _ in range(_ROUNDS):
             now = {**probe.rates(_RATES[:4]), "fma": probe.fma_gflops()}
             best = {name: max(best[name], now[name]) for name in _RATES}

@@ -11,7 +11,14 @@ from kernelwright.build import CppBuilder, build_runtime
 from kernelwright.build.cache import user_cache_folder
 from kernelwright.errors import HarnessError, MachineError
 from kernelwright.execution import Arena, Call, Failure, Limits, Pointer, Worker
-from kernelwright.model import Candidate, FrozenMap, Lineage, Rejected, Toolchain
+from kernelwright.model import (
+    Candidate,
+    FrozenMap,
+    Lineage,
+    Rejected,
+    Toolchain,
+    TunableValue,
+)
 
 SOURCE = Path(__file__).parent / "roof.cpp"
 _MODES = {"read": (0, 1), "copy": (1, 2), "triad": (2, 3), "write": (3, 1)}
@@ -66,7 +73,7 @@ class RoofProbe:
         missing = builder.available()
         if missing:
             raise MachineError(missing)
-        flags = FrozenMap({"FLAGS": "-O3 -march=native -ffp-contract=fast"})
+        flags = FrozenMap[str, TunableValue]({"FLAGS": "-O3 -march=native -ffp-contract=fast"})
         source = SOURCE.read_text()
         artifact = builder.build(Candidate("cpp", "kernel", source, flags, "roof", Lineage("roof")))
         if isinstance(artifact, Rejected):

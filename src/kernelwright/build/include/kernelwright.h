@@ -16,7 +16,7 @@
 
 struct bf16 { uint16_t bits; };
 struct f16 { uint16_t bits; };
-struct f8e4m3 { uint8_t bits; };  // 4 exponent bits, bias 7, no infinity, NaN is S.1111.111
+struct f8e4m3 { uint8_t bits; };  // 4 exponent bits, bias 7, no infinity, NaN is S.1111.111; saturates
 struct f8e5m2 { uint8_t bits; };  // 5 exponent bits, bias 15, infinities as in IEEE formats
 
 KERNELWRIGHT_INLINE uint32_t kernelwright_bits(float x) {
@@ -49,7 +49,7 @@ KERNELWRIGHT_INLINE float kernelwright_widen(uint32_t v) {
     return kernelwright_float(sign | ((exponent + 127 - bias) << 23) | (mantissa << (23 - M)));
 }
 
-// Float to a small format, to nearest, ties to even. Without infinities, too large becomes NaN.
+// Float to a small format, to nearest, ties to even. Without infinities, too large saturates.
 template <int E, int M, bool has_infinity>
 KERNELWRIGHT_INLINE uint32_t kernelwright_narrow(float x) {
     const uint32_t bits = kernelwright_bits(x);
@@ -71,7 +71,7 @@ KERNELWRIGHT_INLINE uint32_t kernelwright_narrow(float x) {
     const uint32_t rest = kept & ((1u << shift) - 1), half = 1u << (shift - 1);
     if (rest > half || (rest == half && (result & 1))) result += 1;  // may carry into the exponent
     if (below <= 0) result += (uint32_t)(exponent + bias - 1) << M;
-    if (result > largest) return sign | (has_infinity ? infinity : nan);
+    if (result > largest) return sign | (has_infinity ? infinity : largest);
     return sign | result;
 }
 
