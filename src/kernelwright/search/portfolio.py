@@ -1,6 +1,7 @@
 """The default strategy: several proposers of points, one surrogate that ranks what they propose."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -16,12 +17,14 @@ _OPENINGS = 3
 """Defaults of each family that are tried before anything is learned."""
 _ELITES = 4
 """Best points whose neighbours are considered."""
-_DRAWN = 96
+_DRAWN = 320
 """Uniformly drawn points considered in each round, shared between the families."""
-_SUGGESTED = 4
+_SUGGESTED = 1
 """Suggestions of the Parzen estimator considered in each round, for the best family."""
-_ROWS = 400
+_ROWS = 500
 """Points considered in each round, at most."""
+_SHORT = 64
+"""Of these, points of each family that are scored again after each choice."""
 
 
 class DefaultStrategy(SeededStrategy):
@@ -64,6 +67,16 @@ def is_hopeless(view: View, identity: str) -> bool:
     return (ratio > 2 and len(values) >= 2) or (ratio > 1.3 and len(values) >= 6)
 
 
+@dataclass(frozen=True, slots=True)
+class _ShortList:
+    """Points of one family with their scores: expected improvement times chance to be right."""
+
+    points: list[Values]
+    rows: Rows
+    chances: Array
+    scores: Array
+
+
 class _Ranking:
     """Points of one round, chosen one after the other by expected improvement."""
 
@@ -80,21 +93,34 @@ class _Ranking:
         self._surrogates = {i: self._fit(i) for i in self._families}
 
     def requests(self) -> Iterator[Request]:
-        """Most promising first, until the considered points are used up."""
+        """Most promising first, until the short lists are used up."""
         points: dict[str, list[Values]] = {}
         for request in islice(self._considered(), _ROWS):
             points.setdefault(request.family, []).append(request.values)
-        rows = {i: Rows.of(self._families[i], found) for i, found in points.items()}
-        scores = {i: self._score(i, rows[i]) for i in points}
-        while scores:
-            family = max(scores, key=lambda identity: float(scores[identity].max()))
-            place = int(np.argmax(scores[family]))
-            yield Request(family, points[family].pop(place))
-            self._surrogates[family].assume(rows[family].only(place))
-            rows[family] = rows[family].without(place)
-            del scores[family]
-            if points[family]:
-                scores[family] = self._score(family, rows[family])
+        lists = {i: self._short_list(i, found) for i, found in points.items()}
+        while lists:
+            family = max(lists, key=lambda identity: float(lists[identity].scores.max()))
+            chosen = lists[family]
+            place = int(np.argmax(chosen.scores))
+            yield Request(family, chosen.points[place])
+            self._surrogates[family].assume(chosen.rows.take([place]))
+            del lists[family]
+            if len(chosen.points) > 1:
+                rest = [other for other in range(len(chosen.points)) if other != place]
+                lists[family] = self._scored(family, chosen, rest)
+
+    def _short_list(self, identity: str, points: list[Values]) -> "_ShortList":
+        rows = Rows.of(self._families[identity], points)
+        chances = self._surrogates[identity].chance(rows)
+        everything = _ShortList(points, rows, chances, np.zeros(len(points)))
+        scored = self._scored(identity, everything, range(len(points)))
+        best = np.argsort(-scored.scores, kind="stable")[:_SHORT]
+        return self._scored(identity, scored, [int(place) for place in best])
+
+    def _scored(self, identity: str, kept: "_ShortList", places: Sequence[int]) -> "_ShortList":
+        rows, chances = kept.rows.take(places), kept.chances[list(places)]
+        scores = self._surrogates[identity].promise(rows, self._least) * chances
+        return _ShortList([kept.points[place] for place in places], rows, chances, scores)
 
     def _considered(self) -> Iterator[Request]:
         seen: set[Request] = set()
@@ -125,6 +151,3 @@ class _Ranking:
             if request.family == identity:
                 fitted.assume(Rows.of(family, [request.values]))
         return fitted
-
-    def _score(self, identity: str, rows: Rows) -> Array:
-        return self._surrogates[identity].promise(rows, self._least)

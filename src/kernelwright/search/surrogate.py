@@ -20,10 +20,12 @@ from kernelwright.space import Values
 
 Array = NDArray[np.floating[Any]]
 
-_LENGTHS = (0.3, 1.0, 4.0)
+_LENGTHS = (0.5, 1.0, 3.0)
 """Length scales tried for each tunable, in units of its whole range."""
 _NOISE = 1e-2
 """Variance of the noise in units of the outcomes' variance."""
+_WORST = 2.0
+"""Outcomes count as at most this many times the best, so that disasters do not set the scale."""
 _SPREAD = 0.15
 """Standard deviation of a family's logarithms before any is known; weighs as two outcomes."""
 _RELATIVE_NOISE = 0.01
@@ -51,13 +53,9 @@ class Rows:
         logs = [math.log(max(predict(p), 1e-6)) if predict else 0.0 for p in points]
         return cls(np.array(x, dtype=float).reshape(len(points), len(tunables)), np.array(logs))
 
-    def without(self, place: int) -> "Rows":
-        """All rows but one."""
-        return Rows(np.delete(self.x, place, axis=0), np.delete(self.predicted, place))
-
-    def only(self, place: int) -> "Rows":
-        """One row."""
-        return Rows(self.x[place : place + 1], self.predicted[place : place + 1])
+    def take(self, places: Sequence[int]) -> "Rows":
+        """Some of the rows, in the given order."""
+        return Rows(self.x[list(places)], self.predicted[list(places)])
 
 
 class Surrogate:
@@ -76,7 +74,8 @@ class Surrogate:
         rejected: Sequence[Values] = (),
     ) -> None:
         rows = Rows.of(family, [point for point, _ in measured])
-        logs = np.log([value for _, value in measured])
+        values = np.array([value for _, value in measured])
+        logs = np.log(np.minimum(values, _WORST * values.min()))
         self._is_ordered = np.array([t.is_ordered for t in family.space.tunables], dtype=bool)
         self._slope = _slope(rows.predicted, logs) if family.predict else 0.0
         residual = logs - self._slope * rows.predicted
@@ -91,11 +90,11 @@ class Surrogate:
         self._wrong = Rows.of(family, rejected).x
 
     def promise(self, rows: Rows, best: float) -> Array:
-        """Expected improvement of the logarithm over `best`, times the chance to be right."""
+        """Expected improvement of the logarithm over `best`."""
         mean, deviation = self.estimate(rows)
         z = (math.log(best) - mean) / deviation
         density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
-        return deviation * (z * _normal_cdf(z) + density) * self._chance(rows.x)
+        return deviation * (z * _normal_cdf(z) + density)
 
     def estimate(self, rows: Rows) -> tuple[Array, Array]:
         """Mean and standard deviation of the logarithm of the outcome."""
@@ -116,14 +115,21 @@ class Surrogate:
         self._inverse: Array = np.linalg.inv(covariance + self._noise * np.eye(len(x)))
         self._weights: Array = self._inverse @ y
 
-    def _chance(self, x: Array) -> Array:
-        """Share of right ones among the points nearby, each weighted by its covariance."""
+    def chance(self, rows: Rows) -> Array:
+        """How likely points are right, from those nearby and from those that share a value.
+
+        Shares of right ones, first weighted by covariance, then among the points with the same
+        value of a tunable; of the tunables the worst counts, squared, so that a value which was
+        never right is soon left alone.
+        """
         if not len(self._wrong):
-            return np.ones(len(x))
-        lengths = np.full(x.shape[1], 0.5)
-        right = self._parts(self._distances(x, self._right), lengths).prod(axis=2).sum(axis=1)
-        wrong = self._parts(self._distances(x, self._wrong), lengths).prod(axis=2).sum(axis=1)
-        return (right + 0.5) / (right + wrong + 0.5)
+            return np.ones(len(rows.x))
+        distances = [self._distances(rows.x, known) for known in (self._right, self._wrong)]
+        half = np.full(rows.x.shape[1], 0.5)
+        near = [self._parts(d, half).prod(axis=2).sum(axis=1) for d in distances]
+        same = [(d == 0).sum(axis=1) for d in distances]
+        by_value = ((same[0] + 1) / (same[0] + same[1] + 1)).min(axis=1, initial=1.0)
+        return (near[0] + 0.5) / (near[0] + near[1] + 0.5) * by_value**2
 
     def _distances(self, a: Array, b: Array) -> Array:
         """By tunable: difference of places; of strings, 0 where equal and 1 where not."""
@@ -137,31 +143,36 @@ class Surrogate:
         return (1 + scaled) * np.exp(-scaled)
 
     def _covariance(self, distances: Array, lengths: Array) -> Array:
-        if not distances.shape[2]:
-            return np.ones(distances.shape[:2])
-        parts = self._parts(distances, lengths)
-        return 0.5 * parts.mean(axis=2) + 0.5 * parts.prod(axis=2)
+        return _mixture(self._parts(distances, lengths))
 
     def _fit_lengths(self, x: Array, y: Array) -> Array:
         """Length scales by coordinate ascent on the evidence, from 1 for every tunable."""
         distances = self._distances(x, x)
+        parts = {length: self._parts(distances, np.array(length)) for length in _LENGTHS}
         ridge = self._noise * np.eye(len(x))
 
-        def evidence(lengths: Array) -> float:
-            factor = np.linalg.cholesky(self._covariance(distances, lengths) + ridge)
+        def evidence(lengths: list[float]) -> float:
+            chosen = [parts[length][:, :, place] for place, length in enumerate(lengths)]
+            factor = np.linalg.cholesky(_mixture(np.stack(chosen, axis=2)) + ridge)
             half = np.linalg.solve(factor, y)
             return -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum())
 
-        lengths = np.ones(x.shape[1])
-        best = evidence(lengths)
+        lengths = [1.0] * x.shape[1]
+        best = evidence(lengths) if lengths else 0.0
         for place in [*range(len(lengths))] * 2:
             for length in _LENGTHS:
-                changed = lengths.copy()
-                changed[place] = length
+                changed = [*lengths[:place], length, *lengths[place + 1 :]]
                 found = evidence(changed) if length != lengths[place] else best
                 if found > best + 1e-9:
                     best, lengths = found, changed
-        return lengths
+        return np.array(lengths)
+
+
+def _mixture(parts: Array) -> Array:
+    """Additive and multiplicative covariance, half each; constant without tunables."""
+    if not parts.shape[2]:
+        return np.ones(parts.shape[:2])
+    return 0.5 * parts.mean(axis=2) + 0.5 * parts.prod(axis=2)
 
 
 def _slope(predicted: Array, logs: Array) -> float:

@@ -1,1 +1,11 @@
-"""Public conformance suites and fakes."""
+"""Public conformance suites and fakes; needs pytest, never imported by the rest.
+
+Subclass a suite in your own tests and give what it asks for:
+
+- `strategies.StrategyConformance`, with `strategies.drive` to run a strategy on made-up outcomes
+- `proposers.ProposerConformance`, with the fake `proposers.ScriptedProposer`
+- `builders.BuilderConformance`, with the fake `builders.FakeBuilder`
+- `stores.StoreConformance`
+
+`samples` has a record of every kind, `landscapes` has search spaces whose outcomes are known.
+"""

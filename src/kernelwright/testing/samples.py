@@ -1,4 +1,7 @@
-"""Small records to test with: one of every kind, every field set."""
+"""Small records to test with: one of every kind, every field set.
+
+The golden archives hold these records, so existing ones do not change; add new ones instead.
+"""
 
 from kernelwright.model import (
     Bound,
