@@ -90,7 +90,9 @@ class _Gate:
             self._find(distribution, "float32", "is itself off by more than 1 %: refused")
             return
         for number, run in enumerate(expectation.sound):
-            self._must(expectation.accepts(run), distribution, f"order {number}", "a sound run fails")
+            self._must(
+                expectation.accepts(run), distribution, f"order {number}", "a sound run fails"
+            )
         for name, answer in trivial_answers(self.problem, expectation):
             passes = expectation.accepts(answer)
             self._must(not passes, distribution, f"trivial {name}", "a wrong answer passes")
@@ -141,7 +143,9 @@ class _Gate:
         )
         self._must(same, distribution, f"slices {self.problem.declaration.slices}", "values differ")
 
-    def _answer(self, inputs: Mapping[str, Tensor], scalars: Mapping[str, float]) -> tuple[Tensor, ...]:
+    def _answer(
+        self, inputs: Mapping[str, Tensor], scalars: Mapping[str, float]
+    ) -> tuple[Tensor, ...]:
         outputs = runs.run_reference(self.problem, inputs, scalars)
         return round_outputs(self.problem, outputs, self.base.dtype)
 

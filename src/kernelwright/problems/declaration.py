@@ -196,8 +196,9 @@ class Problem:
         return workloads.bench_workload(self, sizes, dtype, target)
 
     def check_workloads(self, dtype: Dtype, seed: int) -> list[Workload]:
-        """Small workloads for correctness: sizes of 1, odd, around powers of two; every
-        distribution; non-default scalars. Deterministic given the seed.
+        """Small workloads for correctness, deterministic given the seed.
+
+        Sizes of 1, odd, around powers of two; every distribution; non-default scalars.
         """
         return workloads.check_workloads(self, dtype, seed)
 
@@ -275,10 +276,12 @@ def problem(
             signature=signature,
             scenario=scenario,
             dtypes=tuple(parse_dtype(dtype, function.__name__) for dtype in dtypes),
-            sizes=FrozenMap({
-                target: tuple(FrozenMap(one) for one in many)
-                for target, many in (sizes or {}).items()
-            }),
+            sizes=FrozenMap(
+                {
+                    target: tuple(FrozenMap(one) for one in many)
+                    for target, many in (sizes or {}).items()
+                }
+            ),
             ranges=FrozenMap(ranges or {}),
             scalar_choices=FrozenMap({n: tuple(v) for n, v in (scalar_choices or {}).items()}),
             distributions=tuple(distributions),

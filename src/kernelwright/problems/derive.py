@@ -83,15 +83,18 @@ def derive_problem(function: Callable[..., Any], examples: Mapping[str, Example]
     if is_annotated(function):
         signature, sizes, notes = _declared_shapes(function, tensors)
     else:
-        shapes = infer_shapes(function, {n: (e.shape, e.dtype) for n, e in tensors.items()}, _scalars(examples))
+        shapes = infer_shapes(
+            function, {n: (e.shape, e.dtype) for n, e in tensors.items()}, _scalars(examples)
+        )
         signature, sizes, notes = _inferred_signature(shapes, examples, where)
     dtype = _workload_dtype(tensors, where)
     positive = [n for n, e in tensors.items() if _is_float(e) and e.low < e.high and e.low >= 0]
     integers = [n for n, e in tensors.items() if not _is_float(e) and e.dtype is not Dtype.BOOL]
     notes += [f"'{n}' is never negative, as in the example" for n in positive]
     notes += [
-        f"'{n}' holds integers from {tensors[n].low:.0f} to {tensors[n].high:.0f}, as in the example"
-        for n in integers
+        f"'{n}' holds integers from {e.low:.0f} to {e.high:.0f}, as in the example"
+        for n, e in tensors.items()
+        if n in integers
     ]
     problem = Problem(
         function,
@@ -175,7 +178,9 @@ def _declared_shapes(
     for argument in signature.inputs:
         shape = tensors[argument.name].shape
         if argument.shape(sizes) != shape:
-            raise ProblemError(f"{where}: the example of '{argument.name}' is {shape}, not {argument.dims}")
+            raise ProblemError(
+                f"{where}: the example of '{argument.name}' is {shape}, not {argument.dims}"
+            )
     note = f"the bench sizes {_listed(sizes)} come from the example inputs"
     return signature, FrozenMap(sizes), [note, *_size_note(sizes)]
 

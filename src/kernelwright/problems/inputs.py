@@ -33,7 +33,9 @@ def make_inputs(problem: Problem, workload: Workload, seed: int) -> dict[str, Te
     for argument in problem.signature.inputs:
         value = made.get(argument.name)
         if value is None:
-            value = _standard(problem, workload, argument, _generator(seed, workload, argument.name))
+            value = _standard(
+                problem, workload, argument, _generator(seed, workload, argument.name)
+            )
         inputs[argument.name] = _fitted(problem, workload, argument, value)
     return inputs
 

@@ -84,7 +84,9 @@ class Expectation:
                 self.norm_tolerances[position],
             )
             # a norm beyond its limit is an error too, though every element is inside its own
-            found[output] = comparison.max_error if comparison.ok else max(comparison.max_error, 1.01)
+            found[output] = (
+                comparison.max_error if comparison.ok else max(comparison.max_error, 1.01)
+            )
         return found
 
     def accepts(self, actual: Sequence[Tensor]) -> bool:

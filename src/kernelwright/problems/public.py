@@ -40,11 +40,15 @@ def public_from_json(data: Mapping[str, Any]) -> PublicProblem:
                 scalars=tuple(ScalarArgument(**s) for s in signature["scalars"]),
             ),
             "dtypes": tuple(Dtype(d) for d in data["dtypes"]),
-            "sizes": FrozenMap({
-                target: tuple(FrozenMap(sizes) for sizes in many)
-                for target, many in data["sizes"].items()
-            }),
-            "ranges": FrozenMap({name: (low, high) for name, (low, high) in data["ranges"].items()}),
+            "sizes": FrozenMap(
+                {
+                    target: tuple(FrozenMap(sizes) for sizes in many)
+                    for target, many in data["sizes"].items()
+                }
+            ),
+            "ranges": FrozenMap(
+                {name: (low, high) for name, (low, high) in data["ranges"].items()}
+            ),
             "distributions": tuple(data["distributions"]),
             "peers": tuple(data["peers"]),
             "derived": tuple(data["derived"]),

@@ -4,8 +4,8 @@ A `TorchDispatchMode` takes over every operator that sums and does it in one of 
 
 - `plain`: torch's own order; running sums one after the other, as in a sequential loop. (torch's
   `cumsum` keeps a float64 carry on CPUs, which no float32 kernel could match.)
-- `reversed`: from the last term to the first; running sums by recursive doubling.
-- `blocked`: as vector code does: 64 interleaved accumulators, added up at the end; products in
+- `reversed`: from the last term to the first; running sums by a tree.
+- `blocked`: as vector code does: 16 or 64 interleaved accumulators, added up at the end; products in
   blocks of the inner dimension; running sums in blocks of 128 with a carry.
 """
 
@@ -44,7 +44,9 @@ class ReorderedSums(TorchDispatchMode):
         return handler(self.order, *args, **(kwargs or {}))
 
 
-def ordered_sum(order: Order, x: Tensor, dim: Sequence[int] | None, keepdim: bool = False) -> Tensor:
+def ordered_sum(
+    order: Order, x: Tensor, dim: Sequence[int] | None, keepdim: bool = False
+) -> Tensor:
     """Sum over `dim` (None or empty: all axes) in the given order."""
     axes = sorted({d % x.ndim for d in dim}) if dim and x.ndim else list(range(x.ndim))
     if order == "plain" or not axes:
@@ -63,7 +65,7 @@ def ordered_cumsum(order: Order, x: Tensor, dim: int) -> Tensor:
     if x.ndim == 0 or x.numel() == 0:
         return x.clone()
     lines = x.movedim(dim, -1).contiguous()
-    scan = {"plain": _sequential_scan, "reversed": _doubling_scan, "blocked": _blocked_scan}[order]
+    scan = {"plain": _sequential_scan, "reversed": _tree_scan, "blocked": _blocked_scan}[order]
     return scan(lines).movedim(-1, dim).contiguous()
 
 
@@ -85,30 +87,35 @@ def ordered_matmul(order: Order, a: Tensor, b: Tensor) -> Tensor:
 
 def _lane_sum(lines: Tensor) -> Tensor:
     length = lines.shape[-1]
-    padded = torch.nn.functional.pad(lines, (0, -length % _LANES))
-    lanes = padded.reshape(*lines.shape[:-1], -1, _LANES).numpy()
+    lanes = _LANES if length >= 4096 else _LANES // 4
+    padded = torch.nn.functional.pad(lines, (0, -length % lanes)) if length % lanes else lines
+    rows = padded.reshape(*lines.shape[:-1], -1, lanes).numpy()
     # numpy adds whole rows one after the other along an outer axis: one accumulator a lane
-    partial = np.add.reduce(lanes, axis=-2)
-    return torch.from_numpy(np.asarray(np.add.accumulate(partial, axis=-1)[..., -1].copy()))
+    return torch.from_numpy(np.add.reduce(rows, axis=-2)).sum(-1)
 
 
 def _sequential_scan(lines: Tensor) -> Tensor:
     return torch.from_numpy(np.add.accumulate(lines.numpy(), axis=-1))
 
 
-def _doubling_scan(lines: Tensor) -> Tensor:
-    """Hillis and Steele, Data parallel algorithms, 1986."""
-    total, shift = lines.clone(), 1
-    while shift < lines.shape[-1]:
-        total = torch.cat((total[..., :shift], total[..., shift:] + total[..., :-shift]), -1)
-        shift *= 2
-    return total
+def _tree_scan(lines: Tensor) -> Tensor:
+    """Sums of pairs, scanned, then completed (Blelloch, Prefix sums and their applications)."""
+    length = lines.shape[-1]
+    if length == 1:
+        return lines
+    even, odd = lines[..., 0::2], lines[..., 1::2]
+    pairs = _tree_scan(even[..., : odd.shape[-1]] + odd)
+    result = torch.empty_like(lines)
+    result[..., 1::2] = pairs
+    result[..., 0] = lines[..., 0]
+    result[..., 2::2] = pairs[..., : even.shape[-1] - 1] + even[..., 1:]
+    return result
 
 
 def _blocked_scan(lines: Tensor) -> Tensor:
     length = lines.shape[-1]
     padded = torch.nn.functional.pad(lines, (0, -length % _SCAN_BLOCK))
-    inside = _doubling_scan(padded.reshape(*lines.shape[:-1], -1, _SCAN_BLOCK))
+    inside = _tree_scan(padded.reshape(*lines.shape[:-1], -1, _SCAN_BLOCK))
     carry = _sequential_scan(inside[..., -1].contiguous())
     inside[..., 1:, :] += carry[..., :-1, None]
     return inside.reshape(padded.shape)[..., :length]
@@ -121,11 +128,15 @@ def _cast(x: Tensor, dtype: torch.dtype | None) -> Tensor:
     return x if dtype is None else x.to(dtype)
 
 
-def _sum(order: Order, x: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def _sum(
+    order: Order, x: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> Tensor:
     return ordered_sum(order, _cast(x, dtype), dim, keepdim)
 
 
-def _mean(order: Order, x: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def _mean(
+    order: Order, x: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> Tensor:
     total = ordered_sum(order, _cast(x, dtype), dim, keepdim)
     return total / (x.numel() // max(total.numel(), 1))
 
@@ -184,7 +195,13 @@ def _layer_norm(
 
 
 def _vector_norm(
-    order: Order, x: Tensor, p: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+    order: Order,
+    x: Tensor,
+    p: float = 2,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
 ) -> Tensor:
     if p not in (1, 2):
         return torch.linalg.vector_norm(x, p, dim, keepdim, dtype=dtype)

@@ -18,7 +18,7 @@ from kernelwright.problems.rounding import computing_for
 Mode = Literal["oracle", "eager"]
 Tensors = Mapping[str, Tensor]
 Scalars = Mapping[str, Scalar]
-SLICE_POINTS = 1 << 22
+SLICE_POINTS = 1 << 20
 """Points of the index space that one slice of a sliced reference may cover."""
 
 
@@ -66,7 +66,12 @@ def sound_runs(problem: Problem, inputs: Tensors, scalars: Scalars) -> list[tupl
     found: list[tuple[Tensor, ...]] = []
     for order in ORDERS:
         outputs = run_function(
-            problem, problem.function, inputs, scalars, inside=inside, around=lambda o=order: ReorderedSums(o)
+            problem,
+            problem.function,
+            inputs,
+            scalars,
+            inside=inside,
+            around=lambda o=order: ReorderedSums(o),
         )
         found.append(round_outputs(problem, outputs, dtype))
     return found
@@ -123,15 +128,15 @@ def run_function(
                 pieces.append(_call(problem, function, piece, scalars))
     if len(pieces) == 1:
         return pieces[0]
-    axes = [output.dims.index(problem.declaration.slices or "") for output in problem.signature.outputs]
+    axes = [
+        output.dims.index(problem.declaration.slices or "") for output in problem.signature.outputs
+    ]
     return tuple(
         torch.cat(parts, axis) for parts, axis in zip(zip(*pieces, strict=True), axes, strict=True)
     )
 
 
-def round_outputs(
-    problem: Problem, outputs: Sequence[Tensor], dtype: Dtype
-) -> tuple[Tensor, ...]:
+def round_outputs(problem: Problem, outputs: Sequence[Tensor], dtype: Dtype) -> tuple[Tensor, ...]:
     """Outputs rounded once to their declared dtypes."""
     return tuple(
         value.to(torch_dtype(argument.resolve(dtype))).contiguous()
@@ -181,7 +186,10 @@ def _check_shapes(
         sizes |= zip(argument.dims, inputs[argument.name].shape, strict=True)
     for argument, value in zip(problem.signature.outputs, outputs, strict=True):
         if value.ndim == len(argument.dims):
-            known = all(d not in sizes or sizes[d] == n for d, n in zip(argument.dims, value.shape, strict=True))
+            known = all(
+                d not in sizes or sizes[d] == n
+                for d, n in zip(argument.dims, value.shape, strict=True)
+            )
             if known:
                 continue
         raise ProblemError(

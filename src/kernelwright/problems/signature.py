@@ -17,7 +17,13 @@ _ELEMENTS: dict[str, Dtype | None] = {
 }  # fmt: skip
 _SCALARS = {float: "float", int: "int", bool: "bool"}
 _TAKEN = frozenset(
-    ["auto", "bool", "break", "case", "catch", "char", "class", "const", "continue", "default", "delete", "do", "double", "else", "enum", "explicit", "extern", "false", "float", "for", "friend", "goto", "if", "inline", "int", "long", "mutable", "namespace", "new", "operator", "private", "protected", "public", "register", "return", "short", "signed", "sizeof", "static", "struct", "switch", "template", "this", "throw", "true", "try", "typedef", "typename", "union", "unsigned", "using", "virtual", "void", "volatile", "while", "and", "or", "not", "xor", "bf16", "f16", "prepared", "workspace", "workspace_bytes", "stream"]
+    """
+    auto bool break case catch char class const continue default delete do double else enum
+    explicit extern false float for friend goto if inline int long mutable namespace new operator
+    private protected public register return short signed sizeof static struct switch template
+    this throw true try typedef typename union unsigned using virtual void volatile while and or
+    not xor bf16 f16 prepared workspace workspace_bytes stream
+    """.split()  # noqa: SIM905
 )
 
 
@@ -116,7 +122,9 @@ def _check_scalar_dimensions(signature: Signature, where: str) -> None:
     used = {n for t in signature.tensors for dim in t.dims for n in dimension_names(dim)}
     for scalar in signature.scalars:
         if scalar.name in used and scalar.kind != "int":
-            raise ProblemError(f"{where}: the size '{scalar.name}' must be an int, not a {scalar.kind}")
+            raise ProblemError(
+                f"{where}: the size '{scalar.name}' must be an int, not a {scalar.kind}"
+            )
 
 
 def _is_array(hint: Any) -> bool:
@@ -130,9 +138,7 @@ def _hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
         raise ProblemError(f"{where} has an annotation that cannot be read: {error}") from None
 
 
-def _outputs(
-    hint: Any, names: Sequence[str] | None, where: str
-) -> tuple[TensorArgument, ...]:
+def _outputs(hint: Any, names: Sequence[str] | None, where: str) -> tuple[TensorArgument, ...]:
     if hint is None or hint is type(None):
         raise ProblemError(f'{where} has no result type: annotate it, -> Float[Tensor, "T H"]')
     hints = get_args(hint) if get_origin(hint) is tuple else (hint,)

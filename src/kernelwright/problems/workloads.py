@@ -35,7 +35,9 @@ def check_sizes(declaration: Declaration, sizes: Mapping[str, int]) -> None:
             raise ProblemError(f"{where} needs a size for '{name}' (it has the sizes {needed})")
     for name, size in sizes.items():
         if name not in declaration.ranges:
-            raise ProblemError(f"{where} has no size '{name}', only {', '.join(declaration.ranges)}")
+            raise ProblemError(
+                f"{where} has no size '{name}', only {', '.join(declaration.ranges)}"
+            )
         low, high = declaration.ranges[name]
         if not isinstance(size, int) or isinstance(size, bool) or not low <= size <= high:
             raise ProblemError(f"{where}: {name}={size!r} is outside its range, {low} to {high}")
@@ -83,12 +85,14 @@ def _another(default: Any) -> Any:
 
 def default_scalars(declaration: Declaration, sizes: Mapping[str, int]) -> FrozenMap[str, Scalar]:
     """Every scalar's value when nothing else is asked for."""
-    return FrozenMap({
-        scalar.name: declaration.scalar_choices[scalar.name][0]
-        if scalar.name in declaration.scalar_choices
-        else sizes[scalar.name]
-        for scalar in declaration.signature.scalars
-    })
+    return FrozenMap(
+        {
+            scalar.name: declaration.scalar_choices[scalar.name][0]
+            if scalar.name in declaration.scalar_choices
+            else sizes[scalar.name]
+            for scalar in declaration.signature.scalars
+        }
+    )
 
 
 def bench_workload(
@@ -109,7 +113,9 @@ def bench_workload(
     chosen = problem.dtypes[0] if dtype is None else parse_dtype(dtype, problem.name)
     if chosen not in problem.dtypes:
         known = ", ".join(problem.dtypes)
-        raise ProblemError(f"the problem '{problem.name}' is not declared for {chosen}, only {known}")
+        raise ProblemError(
+            f"the problem '{problem.name}' is not declared for {chosen}, only {known}"
+        )
     ordered = FrozenMap({name: int(sizes[name]) for name in problem.size_names})
     return _workload(problem, chosen, ordered, "normal", "bench")
 
@@ -176,7 +182,9 @@ def _check_sizes_plan(problem: Problem, rng: random.Random) -> list[FrozenMap[st
 def fit_sizes(problem: Problem, sizes: Mapping[str, int], work: int) -> dict[str, int]:
     """The nearest sizes inside the ranges whose index space is small enough, largest cut first."""
     ranges = problem.ranges
-    fitted = {name: min(max(size, ranges[name][0]), ranges[name][1]) for name, size in sizes.items()}
+    fitted = {
+        name: min(max(size, ranges[name][0]), ranges[name][1]) for name, size in sizes.items()
+    }
     while prod(fitted.values()) > work:
         movable = [name for name in fitted if fitted[name] > ranges[name][0]]
         if not movable:

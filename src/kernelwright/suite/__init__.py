@@ -42,6 +42,8 @@ def find(name: str) -> ProblemReference:
     """
     if name not in _files():
         near = get_close_matches(name, names(), 3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`kernelwright problems` lists them"
+        hint = (
+            f"did you mean {' or '.join(near)}?" if near else "`kernelwright problems` lists them"
+        )
         raise ProblemError(f"there is no shipped problem '{name}': {hint}")
     return ProblemReference(str(_files()[name].resolve()), name)

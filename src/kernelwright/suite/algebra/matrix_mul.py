@@ -12,7 +12,6 @@ from kernelwright.problems import problem
     sizes={"cpu": [dict(M=384, K=1024, N=640)], "gpu": [dict(M=8192, K=16384, N=6144)]},
     ranges=dict(M=(1, 16384), K=(1, 32768), N=(1, 16384)),
     distributions=("normal", "outliers", "mixed_rows"),
-    slices="M",
     source="MSKernelBench matrix_mul; CUDA-L2",
 )
 def matrix_mul(A: Float[Tensor, "M K"], B: Float[Tensor, "K N"]) -> Float[Tensor, "M N"]:

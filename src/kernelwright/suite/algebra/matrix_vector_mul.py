@@ -12,7 +12,6 @@ from kernelwright.problems import problem
     sizes={"cpu": [dict(M=4096, N=4096)], "gpu": [dict(M=49152, N=16384)]},
     ranges=dict(M=(1, 65536), N=(1, 65536)),
     distributions=("normal", "outliers", "mixed_rows"),
-    slices="M",
     source="MSKernelBench matrix_vector_mul",
 )
 def matrix_vector_mul(A: Float[Tensor, "M N"], x: Float[Tensor, "N"]) -> Float[Tensor, "M"]:
