@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
 import pytest
+
 from kernelwright.errors import ArchiveError
 from kernelwright.model import (
     Bound,

@@ -12,6 +12,8 @@ from kernelwright.report.evidence import Evidence
 from kernelwright.report.text import duration, percent, significant
 
 Figure = dict[str, Any]
+_PLOT_HEIGHT = 380.0
+"""Pixels of the roofline's y axis, for spacing its labels."""
 _SYMBOLS = ("diamond", "square", "triangle-up", "cross", "x", "star-triangle-down", "pentagon")
 
 
@@ -49,18 +51,61 @@ def roofline(evidence: Evidence) -> Figure | None:
     if peak > 0:
         traces.append(_compute_roof(peak, ridge, high))
     traces += _points(evidence, result, at)
-    rates = [y for t in traces if t.get("mode", "").startswith("markers") for y in t["y"]]
-    floor = min([*rates, fastest * low])
-    top = max([*rates, peak, fastest * at])
+    points = [t for t in traces if t["mode"] == "markers"]
+    rates = [y for t in points for y in t["y"]]
+    bottom = log10(min([*rates, fastest * low])) - 0.15
+    top = log10(max([*rates, peak, fastest * at])) + 0.25
+    labels = _labels([t for t in points if len(t["y"]) == 1], _PLOT_HEIGHT / (top - bottom))
+    labels += _roof_labels(found, peak, low, min(high, ridge), high)
     return {
         "data": traces,
         "layout": {
             "xaxis": _log_axis("operations per byte", log10(low), log10(high)),
-            "yaxis": _log_axis("GFLOP/s", log10(floor) - 0.15, log10(top) + 0.25),
-            "legend": {"orientation": "h", "y": -0.22, "x": 0},
+            "yaxis": _log_axis("GFLOP/s", bottom, top),
+            "showlegend": False,
+            "annotations": labels,
             "height": 460,
         },
     }
+
+
+def _labels(points: list[Figure], pixels_per_decade: float) -> list[Figure]:
+    """Names beside the points, pushed apart downwards so that none covers another."""
+    labels: list[Figure] = []
+    free = float("-inf")
+    for point in sorted(points, key=lambda t: -t["y"][0]):
+        place = -log10(point["y"][0]) * pixels_per_decade
+        shown = max(place, free)
+        free = shown + 18
+        ours = point["name"] == "kernelwright"
+        labels.append({
+            "x": log10(point["x"][0]), "y": log10(point["y"][0]), "ax": 34, "ay": shown - place,
+            "text": f"<b>{point['name']}</b>" if ours else point["name"], "xanchor": "left",
+            "font": {"size": 13 if ours else 12, "color": "--accent" if ours else "--text"},
+            "arrowwidth": 0.8, "arrowcolor": "--faint", "arrowhead": 0, "standoff": 7,
+        })  # fmt: skip
+    return labels
+
+
+def _roof_labels(
+    found: list[tuple[str, float]], peak: float, low: float, ridge: float, high: float
+) -> list[Figure]:
+    """Names at the roofs that limit: the last memory roof and the arithmetic peak."""
+    plain: Figure = {"showarrow": False, "font": {"size": 12, "color": "--roof"}}
+    labels: list[Figure] = []
+    if found:
+        name, rate = found[-1]
+        middle = (low * ridge) ** 0.5
+        labels.append(plain | {
+            "x": log10(middle), "y": log10(middle * rate), "xanchor": "right", "yanchor": "bottom",
+            "text": f"{name}<br>{significant(rate)} GB/s", "align": "right", "xshift": -6,
+        })  # fmt: skip
+    if peak > 0:
+        labels.append(plain | {
+            "x": log10(high), "y": log10(peak), "xanchor": "right", "yanchor": "bottom",
+            "text": f"fp32 FMA {significant(peak)} GFLOP/s",
+        })  # fmt: skip
+    return labels
 
 
 def _live_compute(bound: Bound) -> float:
@@ -96,7 +141,7 @@ def _points(evidence: Evidence, result: WorkloadResult, at: float) -> list[Figur
         rate = operations / (us * 1e3)
         return {
             "type": "scatter", "mode": "markers", "name": name, "x": [at], "y": [rate],
-            "marker": {"color": colour, "symbol": symbol, "size": size,
+            "showlegend": False, "marker": {"color": colour, "symbol": symbol, "size": size,
                        "line": {"color": "--panel", "width": 1}},
             "hovertemplate": f"{name}<br>{duration(us)}<br>%{{y:.3s}} GFLOP/s<extra></extra>",
         }  # fmt: skip
@@ -106,7 +151,7 @@ def _points(evidence: Evidence, result: WorkloadResult, at: float) -> list[Figur
     if climbed:
         rates = [operations / (us * 1e3) for us in climbed]
         points.append({
-            "type": "scatter", "mode": "markers", "name": "earlier champions (screening)",
+            "type": "scatter", "mode": "markers", "name": "earlier champions",
             "x": [at] * len(rates), "y": rates, "hoverinfo": "y",
             "marker": {"color": "--accent", "symbol": "circle-open", "size": 8, "opacity": 0.6},
         })  # fmt: skip
@@ -147,17 +192,21 @@ def times(evidence: Evidence) -> Figure | None:
         "data": [{
             "type": "bar", "orientation": "h",
             "y": [r[0] for r in rows], "x": [r[1] for r in rows],
-            "text": [duration(r[1]) for r in rows], "textposition": "outside", "cliponaxis": False,
+            "text": [duration(r[1]) for r in rows], "textposition": "none",
             "marker": {"color": [r[4] for r in rows]}, "width": 0.62,
             "error_x": {
                 "type": "data", "symmetric": False, "color": "--text", "thickness": 1.2, "width": 4,
                 "array": [r[3] - r[1] for r in rows], "arrayminus": [r[1] - r[2] for r in rows],
             },
             "hovertemplate": "%{y}: %{text}<extra></extra>",
+        }, {
+            "type": "scatter", "mode": "text", "hoverinfo": "skip", "cliponaxis": False,
+            "y": [r[0] for r in rows], "x": [r[3] for r in rows],
+            "text": [f"  {duration(r[1])}" for r in rows], "textposition": "middle right",
         }],
         "layout": {
             "xaxis": {"title": {"text": "µs per call, cold cache"}, "rangemode": "tozero",
-                      "range": [0, 1.18 * max(r[3] for r in rows)]},
+                      "range": [0, 1.22 * max(r[3] for r in rows)]},
             "yaxis": {"automargin": True, "showgrid": False, "ticksuffix": "  "},
             "showlegend": False, "height": 460, "bargap": 0.35,
         },
@@ -183,7 +232,7 @@ def progress(evidence: Evidence) -> Figure | None:
     values = [us for many in families.values() for _, us, _ in many]
     peer = evidence.best_baseline
     top = max([*values, peer.time_us.median if peer else 0.0])
-    data: list[Figure] = [_family_dots(i, name, many) for i, (name, many) in enumerate(families.items())]
+    data = [_family_dots(i, name, many) for i, (name, many) in enumerate(families.items())]
     data.append({
         "type": "scatter", "mode": "lines", "name": "best so far",
         "x": [n for n, _ in best] + [last], "y": [us for _, us in best] + [best[-1][1]],
@@ -198,17 +247,20 @@ def progress(evidence: Evidence) -> Figure | None:
     if rejected:
         data.append({
             "type": "scatter", "mode": "markers", "name": "rejected",
-            "x": [n for n, _ in rejected], "y": [top * 1.3] * len(rejected),
+            "x": [n for n, _ in rejected], "y": [top * 1.08] * len(rejected),
             "text": [t for _, t in rejected], "hoverinfo": "text",
             "marker": {"color": "--bad", "symbol": "x-thin", "size": 8,
                        "line": {"width": 1.8, "color": "--bad"}},
         })  # fmt: skip
     layout: Figure = {
         "xaxis": {"title": {"text": "candidates judged"}, "rangemode": "tozero"},
-        "yaxis": {"type": "log", "title": {"text": "µs per call, screening"}, "automargin": True},
+        "yaxis": {
+            "type": "log" if top > 6 * min(values) else "linear",
+            "title": {"text": "µs per call, screening"}, "automargin": True,
+        },
         "legend": {"orientation": "h", "y": -0.2, "x": 0},
         "height": 400,
-    }
+    }  # fmt: skip
     return {"data": data, "layout": layout}
 
 
@@ -233,7 +285,9 @@ def caption(evidence: Evidence) -> str:
     result = evidence.bench
     if result is None or result.bound is None:
         return ""
+    probed = ", ".join(f"{name} {significant(rate)}" for name, rate in roofs(evidence))
     return (
-        f"{significant(intensity(result.bound))} operations per byte: {result.bound.limiter} is the "
-        f"limit, and the kernel reaches {percent(result.fraction_of_bound)} of it."
+        f"{significant(intensity(result.bound))} operations per byte: {result.bound.limiter} is "
+        f"the limit, and the kernel reaches {percent(result.fraction_of_bound)} of it. "
+        f"Memory roofs in GB/s: {probed}. Open circles are earlier champions."
     )

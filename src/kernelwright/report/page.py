@@ -1,5 +1,6 @@
 """The report: one HTML page that needs no network."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
-from pygments.lexers import CppLexer, PythonLexer
+from pygments.lexers import get_lexer_by_name
 
 from kernelwright.model import Measured
 from kernelwright.report import figures, text
 from kernelwright.report.evidence import Entry, Evidence, fastest_baseline, gather
 from kernelwright.store import Archive
+
+_FILTERS: tuple[Callable[..., str], ...] = (
+    text.assignments,
+    text.duration,
+    text.interval,
+    text.nbytes,
+    text.percent,
+    text.ratio,
+    text.significant,
+)
 
 
 def write_report(folder: Path, path: Path | None = None) -> Path:
@@ -37,7 +48,7 @@ def write_report(folder: Path, path: Path | None = None) -> Path:
 
 def render(evidence: Evidence) -> str:
     """The page as text; a pure function of the evidence."""
-    from plotly.offline import get_plotlyjs
+    from plotly.offline import get_plotlyjs  # pyright: ignore[reportMissingTypeStubs]
 
     environment = Environment(
         loader=PackageLoader("kernelwright.report"),
@@ -46,11 +57,8 @@ def render(evidence: Evidence) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "duration": text.duration, "interval": text.interval, "ratio": text.ratio,
-        "percent": text.percent, "nbytes": text.nbytes, "assignments": text.assignments,
-        "significant": text.significant,
-    }  # fmt: skip
+    for show in _FILTERS:
+        environment.filters[show.__name__] = show  # pyright: ignore[reportUnknownMemberType]
     drawn = {
         "roofline": figures.roofline(evidence),
         "times": figures.times(evidence),
@@ -69,7 +77,7 @@ def render(evidence: Evidence) -> str:
         operator=evidence.document.get("operator_speed"),
         verified=evidence.document.get("verified", {}),
         fastest=fastest_baseline,
-        plotly=Markup(get_plotlyjs()),  # noqa: S704 - a library's own script
+        plotly=Markup(get_plotlyjs()),
         style=_part("report.css"),
         script=_part("report.js"),
     )
@@ -123,9 +131,9 @@ def _row(evidence: Evidence, entry: Entry) -> dict[str, Any]:
 def _highlighted(source: str, language: str) -> Markup:
     if not source:
         return Markup("")
-    lexer = CppLexer() if language == "cpp" else PythonLexer()
-    return Markup(highlight(source, lexer, HtmlFormatter(nowrap=True)))  # noqa: S704 - escaped by pygments
+    formatter: HtmlFormatter[str] = HtmlFormatter(nowrap=True)
+    return Markup(highlight(source, get_lexer_by_name(language), formatter))
 
 
 def _part(name: str) -> Markup:
-    return Markup((Path(__file__).parent / "templates" / name).read_text())  # noqa: S704 - ours
+    return Markup((Path(__file__).parent / "templates" / name).read_text())

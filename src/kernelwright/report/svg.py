@@ -16,7 +16,8 @@ from kernelwright.report.text import duration, significant
 _STYLE = """
 text{font:13px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;fill:#1b2430}
 .small{font-size:11.5px}.muted{fill:#5c6877}.bold{font-weight:640}.grid{stroke:#e1e6ec}
-.roof{stroke:#b4540a;fill:none;stroke-width:2.2}.other{stroke:#9aa6b4;fill:none;stroke-dasharray:3 4}
+.roof{stroke:#b4540a;fill:none;stroke-width:2.2}
+.other{stroke:#9aa6b4;fill:none;stroke-dasharray:3 4}
 .ours{fill:#0b7a75}.peer{fill:#7d8ea3}.bar{fill:#a9b6c6}.level{stroke:#1b2430;stroke-dasharray:4 3}
 .interval{stroke:#1b2430;stroke-width:1.2}.paper{fill:#fff}.accent{fill:#0b7a75}
 @media (prefers-color-scheme:dark){text{fill:#e4e9ef}.muted{fill:#97a4b3}.grid{stroke:#29333e}
@@ -36,9 +37,8 @@ def _document(width: int, height: int, title: str, body: Sequence[str]) -> str:
 
 
 def _text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
-    )
+    place = f'x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}"'
+    return f"<text {place}>{escape(words)}</text>"
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
@@ -82,7 +82,8 @@ def roofline_svg(evidence: Evidence, width: int = 720, height: int = 400) -> str
     low, high = min(at, peak / memory) / 6, max(at, peak / memory) * 6
     x = _LogScale(low, high, 62, width - 24)
     y = _LogScale(min([*rates, low * memory]) / 1.5, peak * 2, height - 52, 40)
-    body = [_text(20, 24, f"{evidence.public.name} {evidence.dtype} on {evidence.machine.name}", "bold")]
+    title = f"{evidence.public.name} {evidence.dtype} on {evidence.machine.name}"
+    body = [_text(20, 24, title, "bold")]
     for value in x.decades():
         body.append(_line(x(value), y.start, x(value), y.end, "grid"))
         body.append(_text(x(value), y.start + 18, f"{value:g}", "small muted", "middle"))
@@ -91,7 +92,7 @@ def roofline_svg(evidence: Evidence, width: int = 720, height: int = 400) -> str
         body.append(_text(x.start - 8, y(value) + 4, f"{value:g}", "small muted", "end"))
     body += [
         _text((x.start + x.end) / 2, height - 12, "operations per byte", "small muted", "middle"),
-        _text(20, 38, "GFLOP/s", "small muted"),
+        _text(width - 24, 24, "GFLOP/s over operations per byte", "small muted", "end"),
     ]
     for name, rate in found:
         kind = "roof" if name.startswith("live") or len(found) == 1 else "other"
@@ -99,9 +100,12 @@ def roofline_svg(evidence: Evidence, width: int = 720, height: int = 400) -> str
         body.append(_line(x(low), y(low * rate), x(end), y(end * rate), kind))
     ridge = peak / memory
     body.append(_line(x(ridge), y(peak), x(high), y(peak), "roof"))
-    body.append(_text(x(high), y(peak) - 8, f"FMA {significant(peak)} GFLOP/s", "small muted", "end"))
+    above = f"FMA {significant(peak)} GFLOP/s"
+    body.append(_text(x(high), y(peak) - 8, above, "small muted", "end"))
     name, rate = found[-1] if found else (result.bound.roof, memory)
-    body.append(_text(x(low) + 8, y(low * rate) - 22, f"{name}, {significant(rate)} GB/s", "small muted"))
+    middle = (low * ridge) ** 0.5
+    beside = f"{name}, {significant(rate)} GB/s"
+    body.append(_text(x(middle) - 12, y(middle * rate) - 6, beside, "small muted", "end"))
     body += _labelled(points, rates, x(at), y)
     return _document(width, height, f"Roofline of {evidence.public.name}", body)
 
@@ -116,7 +120,8 @@ def _labelled(
         label = max(y(rate) + 4, free)
         free = label + 16
         ours = kind == "ours"
-        parts.append(f'<circle cx="{at:.1f}" cy="{y(rate):.1f}" r="{7 if ours else 5}" class="{kind}"/>')
+        radius = 7 if ours else 5
+        parts.append(f'<circle cx="{at:.1f}" cy="{y(rate):.1f}" r="{radius}" class="{kind}"/>')
         weight = "accent bold" if ours else "small"
         parts.append(_text(at + 14, label, f"{name} {duration(us)}", weight))
     return parts

@@ -1,0 +1,221 @@
+"""`optimize` and `suite`."""
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kernelwright.cli.options import (
+    BaselinesOption,
+    DtypeOption,
+    EvaluationsOption,
+    JsonOption,
+    MinutesOption,
+    SeedOption,
+    SizeOption,
+    StrategyOption,
+    complete_problem,
+    read_dtype,
+    read_names,
+    read_problem,
+    read_sizes,
+)
+
+KERNEL_FILES = (".cpp", ".cc", ".cxx", ".c")
+
+
+def optimize(
+    problem: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROBLEM",
+            help="A shipped problem by name, file.py, file.py:function, or a kernel file.cpp "
+            "with --like.",
+            autocompletion=complete_problem,
+            show_default=False,
+        ),
+    ],
+    like: Annotated[
+        str | None,
+        typer.Option(
+            "--like",
+            metavar="PROBLEM",
+            help="What the kernel file computes.",
+            autocompletion=complete_problem,
+        ),
+    ] = None,
+    dtype: DtypeOption = None,
+    size: SizeOption = None,
+    strategy: StrategyOption = "default",
+    proposers: Annotated[
+        str, typer.Option("--proposers", metavar="A,B", help="Where candidates come from.")
+    ] = "recipes,generate",
+    baselines: BaselinesOption = None,
+    evaluations: EvaluationsOption = 60,
+    minutes: MinutesOption = 5.0,
+    seed: SeedOption = 0,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            metavar="DIR",
+            help="Run folder; an existing one goes on. Default: a new one below runs/.",
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Find a fast kernel for a problem on this machine, prove it and write it down.
+
+    \b
+    kernelwright optimize rms_norm
+    kernelwright optimize softmax --dtype bf16 --minutes 2
+    kernelwright optimize model.py:gated_norm --size T=512,H=4096
+    kernelwright optimize mine.cpp --like rms_norm
+    """  # noqa: D301
+    from kernelwright.campaign import Budget, CampaignRequest
+    from kernelwright.campaign import optimize as run_campaign
+    from kernelwright.cli.output import print_json
+    from kernelwright.cli.progress import progress
+    from kernelwright.propose import own_kernel_family
+
+    own, problem = _own_kernel(problem, like)
+    reference = read_problem(problem)
+    name = reference.function or Path(reference.path).stem
+    folder = run or Path("runs") / f"{name}-{dtype or 'default'}-{time.strftime('%Y%m%d-%H%M%S')}"
+    request = CampaignRequest(
+        reference=reference,
+        folder=folder,
+        dtype=read_dtype(dtype),
+        sizes=read_sizes(size),
+        budget=Budget(evaluations, minutes),
+        strategy=strategy,
+        proposers=read_names(proposers, ()),
+        own=(own_kernel_family(own),) if own else (),
+        baselines=read_names(baselines, None),
+        seed=seed,
+    )
+    try:
+        with progress() as told:
+            document = run_campaign(request, told)
+    except KeyboardInterrupt:
+        raise _interrupted(folder) from None
+    print_json(document) if json else _print_result(document, folder)
+
+
+def _own_kernel(problem: str, like: str | None) -> tuple[Path | None, str]:
+    """The kernel file, if one was given, and the problem's text."""
+    from kernelwright.errors import UserError
+
+    if problem.endswith(KERNEL_FILES):
+        if like is None:
+            raise UserError(f"say what '{problem}' computes: add --like PROBLEM")
+        return Path(problem), like
+    if like is not None:
+        raise UserError("--like goes with a kernel file, such as: optimize mine.cpp --like PROBLEM")
+    return None, problem
+
+
+def _interrupted(folder: Path) -> typer.Exit:
+    words = ["kernelwright", *sys.argv[1:]]
+    if "--run" not in words:
+        words += ["--run", str(folder)]
+    command = shlex.join(words)
+    print(f"\nStopped. Nothing measured is lost; go on with:\n  {command}", file=sys.stderr)
+    return typer.Exit(130)
+
+
+def _print_result(document: dict[str, Any], folder: Path) -> None:
+    from kernelwright.cli.output import print_workloads
+    from kernelwright.report import text
+
+    title = f"{document['problem']} {document['dtype']} on {document['machine']}"
+    rejected = ", ".join(f"{stage} {count}" for stage, count in document["rejected"].items())
+    print(f"{title}: {document['evaluations']} candidates judged in {document['seconds']:.0f} s"
+          + (f" (rejected: {rejected})" if rejected else ""))  # fmt: skip
+    print_workloads(document)
+    if document.get("advice"):
+        print(f"\nAdvice: {document['advice']}.")
+    for sentence in document.get("derived", ()):
+        print(f"Derived: {sentence}")
+    best = document["best"]
+    if best is not None:
+        print(f"\nkernel    {best['path']}  {best['family']}  {text.assignments(best['tunables'])}")
+        print(f"operator  {document['operator']}")
+    print(f"report    {document['report']}")
+    print(f"run       {folder}")
+
+
+def suite(
+    problems: Annotated[
+        str | None,
+        typer.Option("--problems", metavar="A,B", help="Problems to run; default: all.",
+                     show_default=False),
+    ] = None,
+    dtypes: Annotated[
+        str, typer.Option("--dtype", metavar="D,E", help="Element types.")
+    ] = "f32,bf16",
+    run: Annotated[
+        Path, typer.Option("--run", metavar="DIR", help="Folder; what is finished there is kept.")
+    ] = Path("runs/suite"),
+    strategy: StrategyOption = "default",
+    evaluations: EvaluationsOption = 60,
+    minutes: MinutesOption = 3.0,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Optimise every problem of the suite; write suite.json into the folder.
+
+    \b
+    kernelwright suite --minutes 1
+    kernelwright suite --problems rms_norm,softmax --dtype bf16 --json
+    """  # noqa: D301
+    from kernelwright.campaign import Budget, SuiteRequest, run_suite
+    from kernelwright.cli.output import print_json
+    from kernelwright.cli.progress import progress
+    from kernelwright.model import Dtype
+
+    chosen = tuple(d for d in map(read_dtype, read_names(dtypes, ())) if isinstance(d, Dtype))
+    request = SuiteRequest(
+        folder=run,
+        problems=read_names(problems, ()),
+        dtypes=chosen,
+        budget=Budget(evaluations, minutes),
+        strategy=strategy,
+        seed=seed,
+        command=shlex.join(["kernelwright", *sys.argv[1:]]),
+    )
+    try:
+        with progress() as told:
+            document = run_suite(request, told)
+    except KeyboardInterrupt:
+        raise _interrupted(run) from None
+    print_json(document) if json else _print_suite(document, run)
+
+
+def _print_suite(document: dict[str, Any], folder: Path) -> None:
+    from kernelwright.cli.output import print_table
+    from kernelwright.report import text
+
+    rows: list[tuple[str, ...]] = []
+    for row in document["problems"]:
+        if row["speedup_kernel"] is None:
+            rows.append((row["problem"], row["dtype"], "", "", "", row["reason"], ""))
+            continue
+        low, high = row["ci"]
+        rows.append((
+            row["problem"], row["dtype"], text.duration(row["ours_us"]),
+            text.duration(row["baseline_us"]), row["best_baseline"],
+            f"{row['speedup_kernel']:.2f}x ({low:.2f} to {high:.2f})",
+            text.percent(row["fraction_of_bound"]),
+        ))  # fmt: skip
+    headings = ("problem", "dtype", "ours", "baseline", "which", "speed-up", "of bound")
+    print_table(headings, rows, right="ours,baseline,of bound")
+    summary = document["summary"]
+    if summary["geomean_kernel"] is not None:
+        print(f"\ngeometric mean {summary['geomean_kernel']:.2f}x over the best baseline")
+    print(f"losses    {', '.join(summary['losses']) or 'none'}")
+    print(f"table     {folder / 'suite.json'}")

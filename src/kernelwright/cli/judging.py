@@ -1,0 +1,114 @@
+"""`evaluate` and `compare`: kernels that somebody wrote."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kernelwright.cli.options import (
+    BaselinesOption,
+    DtypeOption,
+    JsonOption,
+    ProblemArgument,
+    SizeOption,
+    read_dtype,
+    read_names,
+    read_problem,
+    read_sizes,
+)
+
+
+def evaluate(
+    problem: ProblemArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The kernel.", show_default=False)],
+    language: Annotated[
+        str | None, typer.Option("--language", help="cpp; default: by the file's suffix.",
+                                 show_default=False)
+    ] = None,
+    dtype: DtypeOption = None,
+    size: SizeOption = None,
+    baselines: BaselinesOption = None,
+    json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Judge one kernel at its default tunables; exit code 1 when it is rejected.
+
+    \b
+    kernelwright evaluate rms_norm mine.cpp
+    kernelwright evaluate rms_norm runs/mine/best.cpp --dtype bf16 --json
+    """  # noqa: D301
+    from kernelwright.campaign import evaluate as judge
+    from kernelwright.cli.output import print_json, print_workloads
+    from kernelwright.cli.progress import progress
+    from kernelwright.propose import own_kernel_family
+
+    family = own_kernel_family(file, language)
+    reference = read_problem(problem)
+    with progress() as told:
+        document = judge(
+            reference,
+            family,
+            read_dtype(dtype),
+            read_sizes(size),
+            read_names(baselines, None),
+            told,
+        )
+    if json:
+        print_json(document)
+    elif document["verdict"] == "rejected":
+        print(_rejection(document))
+    else:
+        print(f"measured: {file} is right on every workload that was checked")
+        print_workloads(document)
+    if document["verdict"] == "rejected":
+        raise typer.Exit(1)
+
+
+def compare(
+    problem: ProblemArgument,
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Kernels; ratios are with the first.",
+                                   show_default=False)
+    ],
+    dtype: DtypeOption = None,
+    size: SizeOption = None,
+    json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Measure several kernels in the same rounds; exit code 1 when one is rejected.
+
+    \b
+    kernelwright compare rms_norm before.cpp after.cpp
+    """  # noqa: D301
+    from kernelwright.campaign import compare as judge
+    from kernelwright.cli.output import print_json, print_table
+    from kernelwright.cli.progress import progress
+    from kernelwright.propose import own_kernel_family
+    from kernelwright.report import text
+
+    families = [own_kernel_family(file) for file in files]
+    with progress() as told:
+        document = judge(
+            read_problem(problem), families, read_dtype(dtype), read_sizes(size), told
+        )
+    rows = document["kernels"]
+    if json:
+        print_json(document)
+    else:
+        cells: list[tuple[str, str, str]] = []
+        for row in rows:
+            if row["verdict"] == "rejected":
+                cells.append((row["kernel"], "rejected", _rejection(row)))
+                continue
+            ratio = row.get("speedup_over_first")
+            shown = ""
+            if ratio is not None:
+                low, high = row["ci"]
+                shown = f"{ratio:.3f}x ({low:.3f} to {high:.3f})"
+            cells.append((row["kernel"], text.duration(row["workloads"][0]["median_us"]), shown))
+        print_table(("kernel", "time", "speed-up over the first"), cells, right="time")
+    if any(row["verdict"] == "rejected" for row in rows):
+        raise typer.Exit(1)
+
+
+def _rejection(document: dict[str, Any]) -> str:
+    reason = document["reason"].replace("_", " ")
+    return f"rejected at {document['stage']}: {reason}\n{document['diagnostic']}"

@@ -1,0 +1,196 @@
+"""`problems`, `show`, `probe` and `report`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kernelwright.cli.options import (
+    DtypeOption,
+    JsonOption,
+    ProblemArgument,
+    check_scenario,
+    existing_file,
+    read_dtype,
+    read_problem,
+)
+
+
+def problems(
+    scenario: Annotated[
+        str | None, typer.Option("--scenario", help="Only of this scenario.", show_default=False)
+    ] = None,
+    skeleton: Annotated[
+        str | None, typer.Option("--skeleton", help="Only of this skeleton.", show_default=False)
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """List the shipped problems.
+
+    \b
+    kernelwright problems --scenario llm
+    kernelwright problems --json
+    """  # noqa: D301
+    check_scenario(scenario)
+    from kernelwright.cli.catalogue import catalogue
+    from kernelwright.cli.output import print_json, print_table
+
+    rows = [
+        row
+        for row in catalogue(scenario)
+        if skeleton is None or skeleton.lower() in row["skeleton"].lower()
+    ]
+    if json:
+        print_json({"problems": rows})
+        return
+    columns = ("name", "scenario", "skeleton", "limiter", "summary")
+    headings = ("name", "scenario", "skeleton", "limiter", "what it computes")
+    print_table(headings, [tuple(row[column] for column in columns) for row in rows])
+
+
+def show(
+    problem: ProblemArgument,
+    signature: Annotated[
+        bool,
+        typer.Option("--signature", help="Print a minimal correct kernel with the prototype."),
+    ] = False,
+    dtype: DtypeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what a problem computes and how a kernel for it is called.
+
+    \b
+    kernelwright show rms_norm
+    kernelwright show rms_norm --signature --dtype bf16 > mine.cpp
+    """  # noqa: D301
+    reference, element = read_problem(problem), read_dtype(dtype)  # before torch is loaded
+    from kernelwright.cli.catalogue import describe
+    from kernelwright.cli.output import print_json
+
+    document = describe(reference, element)
+    if json:
+        print_json(document)
+    elif signature:
+        print(document["kernel"], end="")
+    else:
+        _print_problem(document)
+
+
+def _print_problem(document: dict[str, Any]) -> None:
+    from kernelwright.report import text
+
+    print(f"{document['name']} ({document['scenario']}): {document['summary']}")
+    print(f"\nskeleton       {document['skeleton']}")
+    print(f"dtypes         {', '.join(document['dtypes'])}")
+    for target, many in document["sizes"].items():
+        print(f"{target} sizes{' ' * (9 - len(target))}{'; '.join(map(text.assignments, many))}")
+    ranges = [f"{name} {low} to {high}" for name, (low, high) in document["ranges"].items()]
+    print(f"right for      {', '.join(ranges)}")
+    print(f"distributions  {', '.join(document['distributions'])}")
+    print(f"baselines      {', '.join(('eager', 'compile', *document['peers']))}")
+    for sentence in document["derived"]:
+        print(f"derived        {sentence}")
+    print(f"\n{document['reference']}")
+    if document["expression"]:
+        print(f"\n{document['expression']}")
+    print(f"\n{document['prototype']};")
+
+
+def probe(
+    refresh: Annotated[bool, typer.Option("--refresh", help="Measure again.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show what this machine is, what it reaches, and which compilers can be used.
+
+    \b
+    kernelwright probe --refresh
+    """  # noqa: D301
+    from kernelwright import machine
+    from kernelwright.campaign.result import machine_document
+    from kernelwright.cli.output import print_json
+    from kernelwright.report import text
+
+    found = machine.probe(refresh=refresh)
+    document = machine_document(found)
+    if json:
+        print_json(document)
+        return
+    print(f"{found.name}: {found.cpu}, {found.cores} cores, {found.vector_bits}-bit vectors")
+    print(f"caches     L2 {text.nbytes(found.l2_bytes)} a core, L3 {text.nbytes(found.l3_bytes)}")
+    rates = (("read", found.read_gbs), ("copy", found.copy_gbs), ("triad", found.triad_gbs))
+    print(f"memory     {', '.join(f'{name} {rate:.1f} GB/s' for name, rate in rates)}")
+    print(f"fp32 FMA   {found.fma_gflops:.1f} GFLOP/s")
+    print(f"isolation  {found.isolation}")
+    for toolchain in found.toolchains:
+        print(f"compiler   {toolchain.name}: {toolchain.version} ({toolchain.openmp})")
+    for name, why in found.missing.items():
+        print(f"not usable {name}: {why}")
+
+
+def report(
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="A run folder, or a suite.json.", show_default=False),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="The page; default: report.html in RUN.", show_default=False),
+    ] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option("--svg", help="Also a static picture: roofline of a run, bars of a suite.",
+                     show_default=False),
+    ] = None,
+    json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Write the page of a run, finished or not; or the picture of a suite.
+
+    \b
+    kernelwright report runs/mine
+    kernelwright report runs/suite/suite.json --svg speedups.svg
+    """  # noqa: D301
+    from kernelwright.cli.output import print_json
+
+    written: dict[str, str] = {}
+    if run.suffix == ".json":
+        written["svg"] = str(_suite_picture(existing_file(run, "table"), svg))
+    else:
+        from kernelwright.report import gather, roofline_svg, write_report
+        from kernelwright.store import Archive
+
+        written["report"] = str(write_report(run, output))
+        if svg is not None:
+            with Archive.open(run, read_only=True) as archive:
+                svg.write_text(_roofline(gather(archive), roofline_svg))
+            written["svg"] = str(svg)
+    if json:
+        print_json(written)
+    else:
+        for path in written.values():
+            print(path)
+
+
+def _roofline(evidence: Any, draw: Any) -> str:
+    from kernelwright.errors import UserError
+
+    try:
+        return draw(evidence)
+    except ValueError as error:
+        raise UserError(f"there is no picture of this run: {error}") from None
+
+
+def _suite_picture(table: Path, svg: Path | None) -> Path:
+    import json
+
+    from kernelwright.errors import UserError
+    from kernelwright.report import speedup_svg
+
+    try:
+        document = json.loads(table.read_text())
+        rows = document["problems"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"'{table}' is not a table that `kernelwright suite` wrote") from None
+    path = svg or table.with_suffix(".svg")
+    title = f"Speed-up over the best baseline, {document['machine']}"
+    path.write_text(speedup_svg(rows, title))
+    return path

@@ -1,0 +1,163 @@
+"""Arguments and options that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from kernelwright.model import Dtype, FrozenMap
+    from kernelwright.problems import ProblemReference
+
+T = TypeVar("T")
+
+
+def complete_problem(incomplete: str) -> list[str]:
+    """Names of shipped problems that begin like this, for shells."""
+    from kernelwright import suite
+
+    return [name for name in suite.names() if name.startswith(incomplete)]
+
+
+def complete_dtype(incomplete: str) -> list[str]:
+    """Element types that begin like this, for shells."""
+    return [name for name in ("f32", "bf16", "f16", "f64") if name.startswith(incomplete)]
+
+
+ProblemArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="PROBLEM",
+        help="A shipped problem by name, or file.py, or file.py:function.",
+        autocompletion=complete_problem,
+        show_default=False,
+    ),
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        help="Element type, such as f32 or bf16; default: the problem's first.",
+        autocompletion=complete_dtype,
+        show_default=False,
+    ),
+]
+SizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="A=1,B=2",
+        help="Sizes to optimise for; default: those the problem declares.",
+        show_default=False,
+    ),
+]
+BaselinesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--baselines",
+        metavar="A,B",
+        help="Baselines to run; default: eager, compile and every peer.",
+        show_default=False,
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Makes the search repeatable.")]
+EvaluationsOption = Annotated[
+    int, typer.Option("--evaluations", min=1, help="Most candidates to build and judge.")
+]
+MinutesOption = Annotated[
+    float, typer.Option("--minutes", min=0.01, help="Most minutes of search; acceptance follows.")
+]
+StrategyOption = Annotated[
+    str, typer.Option("--strategy", help="How the next candidate is chosen.")
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document on standard output."),
+]
+
+
+def read_problem(text: str) -> ProblemReference:
+    """The problem that an argument names.
+
+    Raises:
+        ProblemError: there is none.
+    """
+    from kernelwright import suite
+    from kernelwright.problems import parse_reference
+
+    looks_like_file = any(mark in text for mark in ("/", ".py", ".pkl", ":"))
+    return parse_reference(text) if looks_like_file else suite.find(text)
+
+
+def read_dtype(text: str | None) -> Dtype | None:
+    """The element type that an option names.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    from kernelwright.errors import UserError
+    from kernelwright.model import Dtype
+
+    if text is None:
+        return None
+    try:
+        return Dtype(text)
+    except ValueError:
+        known = ", ".join(d for d in Dtype if d.is_float)
+        raise UserError(f"there is no element type '{text}': choose from {known}") from None
+
+
+def read_sizes(text: str | None) -> FrozenMap[str, int] | None:
+    """`A=1,B=2` as a map.
+
+    Raises:
+        UserError: the text has another form.
+    """
+    from kernelwright.errors import UserError
+    from kernelwright.model import FrozenMap
+
+    if text is None:
+        return None
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not name.isidentifier() or not value.isdecimal():
+            raise UserError(f"'--size {text}' is not a list of sizes such as T=4096,H=1024")
+        sizes[name] = int(value)
+    return FrozenMap(sizes)
+
+
+def read_names(text: str | None, default: T) -> tuple[str, ...] | T:
+    """`a,b` as a tuple."""
+    if text is None:
+        return default
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def existing_file(path: Path, what: str) -> Path:
+    """The path, if it is a file.
+
+    Raises:
+        UserError: it is not.
+    """
+    from kernelwright.errors import UserError
+
+    if not path.is_file():
+        raise UserError(f"there is no {what} '{path}'")
+    return path
+
+
+def check_scenario(scenario: str | None) -> None:
+    """Hold a scenario against the shipped ones; None is any.
+
+    Raises:
+        UserError: there is no such scenario.
+    """
+    from kernelwright import suite
+    from kernelwright.errors import UserError
+
+    known = sorted({suite.scenario(name) for name in suite.names()})
+    if scenario is not None and scenario not in known:
+        raise UserError(f"there is no scenario '{scenario}': choose from {', '.join(known)}")
