@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+
 from kernelwright.build import include_folder
 from kernelwright.expr.nodes import (
     Apply,
@@ -99,7 +100,9 @@ def masked_log_sum_exp():
         (tensor("lse", "T"), tensor("p", "T", "H")),
     )
     p = op("exp", op("sub", masked("u", "h"), result("u", "a", "b", "c")))
-    return Program(signature, (out("lse", "t", "T", result("t", "i", "j", "k")), out("p", "uh", "TH", p)))
+    return Program(
+        signature, (out("lse", "t", "T", result("t", "i", "j", "k")), out("p", "uh", "TH", p))
+    )
 
 
 def layer_norm():
@@ -129,7 +132,9 @@ def matrix_vector():
 
 def dot():
     body = Reduce("sum", "k", "N", op("mul", load("a", "k"), load("b", "k")))
-    return Program(Signature((tensor("a", "N"), tensor("b", "N")), (tensor("s"),)), (out("s", "", "", body),))
+    return Program(
+        Signature((tensor("a", "N"), tensor("b", "N")), (tensor("s"),)), (out("s", "", "", body),)
+    )
 
 
 def transposed():
@@ -170,7 +175,9 @@ def image_mean():
     """A reduction over two axes, in four dimensions."""
     total = Reduce("sum", "i", "H", Reduce("sum", "j", "W", load("x", "b", "c", "i", "j")))
     body = op("mul", op("div", total, op("to_float", Extent("H*W"))), load("s", "c"))
-    signature = Signature((tensor("x", "B", "C", "H", "W"), tensor("s", "C")), (tensor("out", "B", "C"),))
+    signature = Signature(
+        (tensor("x", "B", "C", "H", "W"), tensor("s", "C")), (tensor("out", "B", "C"),)
+    )
     return Program(signature, (out("out", "bc", "BC", body),))
 
 
@@ -252,7 +259,14 @@ def call(library: Path, program, sizes, dtype, inputs):
     for argument, buffer in zip(signature.outputs, outputs, strict=True):
         used, kind = argument.nbytes(sizes, dtype), argument.resolve(dtype)
         assert (buffer[used:] == 0xFF).all(), f"{argument.name} was overrun"
-        kinds = {Dtype.F32: np.float32, Dtype.F16: np.float16, Dtype.I64: np.int64, Dtype.BOOL: np.bool_}
+        kinds = {
+            Dtype.F32: np.float32,
+            Dtype.F16: np.float16,
+            Dtype.I64: np.int64,
+            Dtype.BOOL: np.bool_,
+        }
         raw = buffer[:used].view(np.uint16 if kind is Dtype.BF16 else kinds[kind])
-        results[argument.name] = (widen(raw) if kind is Dtype.BF16 else raw).reshape(argument.shape(sizes))
+        results[argument.name] = (widen(raw) if kind is Dtype.BF16 else raw).reshape(
+            argument.shape(sizes)
+        )
     return results

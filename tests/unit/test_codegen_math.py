@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import rowwise_programs as programs
+
 from kernelwright.codegen.library import paste
 
 # function: (building block, exact value, allowed error in ulp)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import rowwise_programs as programs
+
 from kernelwright import codegen
 from kernelwright.codegen import rowwise
 from kernelwright.expr.evaluate import evaluate
@@ -99,9 +100,16 @@ def test_levels_and_merged_axes():
 
 
 def test_reduction_that_is_no_number_per_row_does_not_match():
-    inner = Reduce("max", "j", "H", programs.op("mul", programs.load("x", "t", "k"), programs.load("x", "t", "j")))
+    inner = Reduce(
+        "max",
+        "j",
+        "H",
+        programs.op("mul", programs.load("x", "t", "k"), programs.load("x", "t", "j")),
+    )
     body = Reduce("sum", "k", "H", inner)
-    signature = programs.Signature((programs.tensor("x", "T", "H"),), (programs.tensor("out", "T"),))
+    signature = programs.Signature(
+        (programs.tensor("x", "T", "H"),), (programs.tensor("out", "T"),)
+    )
     assert match(Program(signature, (Output("out", ("t",), ("T",), body),))) is None
 
 

@@ -25,7 +25,6 @@ from kernelwright.expr.nodes import (
     Load,
     Node,
     Parameter,
-    free_axes,
     walk,
 )
 from kernelwright.expr.polynomial import ONE, Polynomial
@@ -145,8 +144,7 @@ class Scope:
             return value
         if value.text.isidentifier():
             return value
-        hint = node.tensor if isinstance(node, Load) else functions.hint(node)
-        name = self.local(f"{hint}_at" if isinstance(node, Load) else hint)
+        name = self.local(functions.hint(node) if isinstance(node, Apply) else f"{node.tensor}_at")
         self.lines.append(f"const {self.type_of(value)} {name} = {bare(value.text)};")
         return Value(name, value.kind, value.vector, value.width)
 
@@ -200,19 +198,28 @@ class Scope:
         if stride_of(offset, self.vector) == ONE and dtype is not Dtype.F64:
             return self._vector_load(node, dtype, kind, self.address(node.tensor, offset))
         name = self.context.axis_names[self.vector]
-        scalar = self._scalar_load(node.tensor, self.offset_text(offset, {self.vector: f"({name} + lane)"}), kind)
+        scalar = self._scalar_load(
+            node.tensor, self.offset_text(offset, {self.vector: f"({name} + lane)"}), kind
+        )
         width = 64 if dtype is Dtype.I64 else 32
-        vector = {"float": "floats", "bool": "ints", "int": "longs" if width == 64 else "ints"}[kind]
+        vector = {"float": "floats", "bool": "ints", "int": "longs" if width == 64 else "ints"}[
+            kind
+        ]
         text = f"-(int32_t){scalar.text}" if kind == "bool" else scalar.text
         if kind == "int":
             text = f"({'int64_t' if width == 64 else 'int32_t'}){text}"
         return Value(
-            f"simd::each<simd::{vector}>(lanes, [&](int64_t lane) {{ return {text}; }})", kind, True, width
+            f"simd::each<simd::{vector}>(lanes, [&](int64_t lane) {{ return {text}; }})",
+            kind,
+            True,
+            width,
         )
 
     def _vector_load(self, node: Load, dtype: Dtype, kind: Kind, address: str) -> Value:
         if kind == "float":
-            self.need({Dtype.F32: "load_floats", Dtype.BF16: "load_bf16", Dtype.F16: "load_f16"}[dtype])
+            self.need(
+                {Dtype.F32: "load_floats", Dtype.BF16: "load_bf16", Dtype.F16: "load_f16"}[dtype]
+            )
             self.loads.append((node, address))
             return Value(f"simd::load({address}, lanes)", "float", True)
         self.need("integers")
@@ -284,7 +291,11 @@ class Scope:
             text = f"simd::to_longs({value.text})" if value.vector else f"(int64_t)({value.text})"
             return Value(text, "int", value.vector, 64)
         if not value.vector:
-            return Value(f"(int64_t)({value.text})" if value.kind == "bool" else value.text, "int", width=width)
+            return Value(
+                f"(int64_t)({value.text})" if value.kind == "bool" else value.text,
+                "int",
+                width=width,
+            )
         text = f"(-{value.text})" if value.kind == "bool" else value.text
         if width == 64 and (value.kind == "bool" or value.width == 32):
             self.need("integers")

@@ -35,7 +35,7 @@ _SCALAR = {
     **_RARE,
 }  # fmt: skip
 
-NAMED = frozenset(_VECTOR) | frozenset(_RARE) | {"rsqrt", "max", "min", "where"}
+NAMED = frozenset(_VECTOR) | frozenset(_RARE) | {"rsqrt", "reciprocal", "max", "min", "where"}
 """Operations whose result gets a name in the generated source."""
 
 HEAVY = {
@@ -44,6 +44,7 @@ HEAVY = {
     **dict.fromkeys(_RARE, 400),
 }  # fmt: skip
 """Rough instructions per vector; everything else is about one."""
+
 
 def hint(node: Apply) -> str:
     """A name for the result of an operation."""
@@ -127,7 +128,19 @@ def apply(scope: Scope, node: Apply, args: list[Value]) -> Value:
         return scope.as_bool(args[0])
     if op == "to_int":
         return scope.as_int(args[0], _width(args))
-    integral = op in ("add", "sub", "mul", "neg", "abs", "max", "min", "floordiv", "mod", "sign", "fma")
+    integral = op in (
+        "add",
+        "sub",
+        "mul",
+        "neg",
+        "abs",
+        "max",
+        "min",
+        "floordiv",
+        "mod",
+        "sign",
+        "fma",
+    )
     if integral and all(arg.kind != "float" for arg in args):
         return _integer(scope, op, args, vector)
     return _float(scope, op, node, [scope.as_float(a) for a in args], vector)
@@ -220,7 +233,11 @@ def _integer(scope: Scope, op: str, args: list[Value], vector: bool) -> Value:
     elif op in ("max", "min"):
         scope.need("extremes")
         name = "maximum" if op == "max" else "minimum"
-        text = f"simd::{name}({', '.join(texts)})" if vector else f"std::{op}<int64_t>({', '.join(texts)})"
+        text = (
+            f"simd::{name}({', '.join(texts)})"
+            if vector
+            else f"std::{op}<int64_t>({', '.join(texts)})"
+        )
     elif op in ("abs", "sign"):
         x = texts[0]
         zero = f"({x} - {x})"
@@ -238,6 +255,15 @@ def _integer(scope: Scope, op: str, args: list[Value], vector: bool) -> Value:
 
 def _float(scope: Scope, op: str, node: Apply, args: list[Value], vector: bool) -> Value:
     texts = [a.text for a in args]
+    if (
+        op == "div"
+        and vector
+        and not args[1].vector
+        and "row" in scope.context.depends(node.args[1])
+    ):
+        # one division a row, instead of one a vector; costs half a unit in the last place
+        inverse = scope.value(Apply("reciprocal", (node.args[1],)))
+        return _value(f"({texts[0]} * {inverse.text})", "float", True)
     if op in _INFIX:
         return _value(f"({texts[0]} {_INFIX[op]} {texts[1]})", "float", vector)
     if op == "fma":
@@ -295,7 +321,9 @@ def _vector_call(scope: Scope, op: str, texts: list[str]) -> str:
         return f"simd::sign({texts[0]})"
     if op in ("floordiv", "mod"):
         scope.need("float_division")
-        return f"simd::{'floor_divide' if op == 'floordiv' else 'floor_mod'}({texts[0]}, {texts[1]})"
+        return (
+            f"simd::{'floor_divide' if op == 'floordiv' else 'floor_mod'}({texts[0]}, {texts[1]})"
+        )
     scope.need("per_lane")
     names = ", ".join(f"float {n}" for n in "ab"[: len(texts)])
     return f"simd::per_lane({', '.join(texts)}, []({names}) {{ return {_RARE[op].format('a', 'b')}; }})"

@@ -15,14 +15,15 @@ from kernelwright.model import Signature, TensorArgument
 
 RESERVED = frozenset(
     # what the generated code itself uses
-    "LANES UNROLL STREAM CACHE_ROW ROWS PREFETCH INLINED MAX_TEAM CXX FLAGS INFINITY NAN simd "
+    "LANES UNROLL STREAM CACHE_ROW ROWS PREFETCH AHEAD INLINED MAX_TEAM CXX FLAGS INFINITY NAN simd "
     "lanes acc nth lane mine split leader turn team scratch part row base block begin end floats "
     "kept_row prepared workspace workspace_bytes stream kernel "
     # C++ and its library in the global namespace
-    "auto bool break case catch char class const continue default delete do double else enum extern "
-    "float for friend goto if inline int long namespace new operator private protected public "
-    "register return short signed sizeof static struct switch template this throw try typedef union "
-    "typename unsigned using virtual void volatile while and or not xor asm true false std bf16 f16 "
+    "auto bool break case catch char class const continue default delete do double else enum "
+    "extern float for friend goto if inline int long namespace new operator private protected "
+    "public register return short signed sizeof static struct switch template this throw try "
+    "typedef union typename unsigned using virtual void volatile while and or not xor asm true "
+    "false std bf16 f16 "
     "exp exp2 expm1 log log2 log1p sin cos tan tanh sinh cosh asin acos atan atan2 sqrt floor ceil "
     "trunc erf erfc pow fmod fabs abs round gamma index time y0 y1 j0 j1 yn jn div free".split()
 )

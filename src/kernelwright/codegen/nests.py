@@ -127,7 +127,9 @@ class NestWriter:
     def write(self, call: Scope) -> list[str]:
         """The parallel region; `call` is the scope of the whole call."""
         rows = [b.extent for b in self.nest.rows]
-        count = " * ".join(f"({e})" if "+" in e or "-" in e else e for e in map(dimension_to_c, rows))
+        count = " * ".join(
+            f"({e})" if "+" in e or "-" in e else e for e in map(dimension_to_c, rows)
+        )
         self.row_count = count or "1"
         self.longest = " * ".join(dimension_to_c(b.extent) for b in self._widest())
         if not self.nest.reductions:
@@ -240,7 +242,9 @@ class NestWriter:
         self._row_stores(final, 1)
         settle = self._settle(sweep, "[nth]")
         if settle:
-            settle = f", [&] {{ simd::unrolled<rows_at_once>([&](auto nth) INLINED {{ {settle} }}); }}"
+            settle = (
+                f", [&] {{ simd::unrolled<rows_at_once>([&](auto nth) INLINED {{ {settle} }}); }}"
+            )
         column = self.context.axis_names[sweep.axis]
         step = [
             f"[&](int64_t {column}, auto lanes, auto acc) INLINED {{",
@@ -249,11 +253,22 @@ class NestWriter:
             "    });",
             f"}}{settle});",
         ]
-        lines = ["const auto block = [&](auto nth_rows, int64_t base) INLINED {", "    constexpr int rows_at_once = nth_rows;"]
+        lines = [
+            "const auto block = [&](auto nth_rows, int64_t base) INLINED {",
+            "    constexpr int rows_at_once = nth_rows;",
+        ]
         lines += _indent([self._declare(r, "[rows_at_once]") for r in sweep.reductions])
         part = self._part(sweep.columns)
-        lines += [f"    simd::sweep<UNROLL>({part}.begin, {part}.end, {step[0]}", *_indent(step[1:])]
-        lines += ["    simd::unrolled<rows_at_once>([&](auto nth) INLINED {", *_indent(final.lines, 2), "    });", "};"]
+        lines += [
+            f"    simd::sweep<UNROLL>({part}.begin, {part}.end, {step[0]}",
+            *_indent(step[1:]),
+        ]
+        lines += [
+            "    simd::unrolled<rows_at_once>([&](auto nth) INLINED {",
+            *_indent(final.lines, 2),
+            "    });",
+            "};",
+        ]
         lines += [
             f"int64_t {name} = mine.begin;",
             f"for (; {name} + ROWS <= mine.end; {name} += ROWS) "
@@ -300,13 +315,19 @@ class NestWriter:
             name, limit = self.context.axis_names[bound.axis], dimension_to_c(bound.extent)
             part = self._part(sweep.columns)
             begin, end = (f"{part}.begin", f"{part}.end") if i == 0 else ("0", limit)
-            lines = [f"for (int64_t {name} = {begin}; {name} < {end}; ++{name}) {{", *_indent(lines), "}"]
+            lines = [
+                f"for (int64_t {name} = {begin}; {name} < {end}; ++{name}) {{",
+                *_indent(lines),
+                "}",
+            ]
         return lines
 
     def _bodies(self, vector: Scope, sweep: Sweep) -> list[str]:
         offers = [self._accumulate(vector, r, "[acc]") for r in sweep.reductions]
         writes = [line for s in sweep.stores for line in self._store(vector, s)]
-        return [*self._prefetches(vector), *vector.lines, *offers, *writes]
+        hints = [*self._prefetches(vector), *self._ahead(vector, sweep)]
+        self._seen_loads().update(load for load, _ in vector.loads)
+        return [*hints, *vector.lines, *offers, *writes]
 
     def _describe(self, sweep: Sweep) -> str:
         names = [r.op for r in sweep.reductions] + [s.tensor for s in sweep.stores]
@@ -344,7 +365,20 @@ class NestWriter:
             self.features.add("PREFETCH")
             self.context.blocks.add("prefetch")
             lines.append(f"simd::prefetch({address});")
-        self._seen_loads().update(load for load, _ in vector.loads)
+        return lines
+
+    def _ahead(self, vector: Scope, sweep: Sweep) -> list[str]:
+        """In the last sweep of a row, prefetch what the first one will read of the next row."""
+        if len(self.sweeps) < 2 or sweep is not self.sweeps[-1] or len(self.nest.rows) != 1:
+            return []
+        lines: list[str] = []
+        for load, address in vector.loads:
+            step = stride_of(vector.offset(load.indices[0]), self.nest.rows[0].axis)
+            if step is None or not step.terms or load not in self._seen_loads():
+                continue
+            self.features.add("AHEAD")
+            self.context.blocks.add("ahead")
+            lines.append(f"simd::prefetch_ahead({address} + {vector.offset_text(step)});")
         return lines
 
     def _seen_loads(self) -> set[Node]:
@@ -444,7 +478,11 @@ class NestWriter:
 
     def _accumulate(self, scope: Scope, reduction: Reduction, index: str) -> str:
         """The statement that takes one vector into the accumulators."""
-        name, op, operand = f"{reduction.value.name}_lanes", reduction.op, self._operand(scope, reduction)
+        name, op, operand = (
+            f"{reduction.value.name}_lanes",
+            reduction.op,
+            self._operand(scope, reduction),
+        )
         if op in ("argmax", "argmin"):
             column = self.context.axis_names[reduction.columns[-1].axis]
             return f"{name}{index}.offer({operand}, {column}, lanes);"
@@ -474,8 +512,10 @@ class NestWriter:
             return
         combine = {"sum": "plus_of", "prod": "times_of", "max": "greater_of", "min": "lesser_of",
                    "any": "either_of", "all": "both_of"}[op]  # fmt: skip
-        total = f"{lanes}.total()" if self._is_blocked_sum(reduction) else (
-            f"simd::across({lanes}, simd::{combine}{{}})"
+        total = (
+            f"{lanes}.total()"
+            if self._is_blocked_sum(reduction)
+            else (f"simd::across({lanes}, simd::{combine}{{}})")
         )
         kind_c = {"float": "float", "int": "int64_t", "bool": "int32_t"}[kind]
         scope.lines += [
@@ -523,14 +563,18 @@ class NestWriter:
             if streams:
                 self.features.add("STREAM")
             verb = "write" if streams else "store"
-            return [f"simd::{verb}({scope.address(store.tensor, offset)}, {bare(value.text)}, lanes);"]
+            return [
+                f"simd::{verb}({scope.address(store.tensor, offset)}, {bare(value.text)}, lanes);"
+            ]
         if contiguous and not dtype.is_float:
             scope.need("integers")
             text = f"-{value.text}" if dtype is Dtype.BOOL else value.text
             return [f"simd::store_as({scope.address(store.tensor, offset)}, {text}, lanes);"]
         return self._scatter(scope, store, value, dtype, sweep.axis)
 
-    def _scatter(self, scope: Scope, store: Store, value: Value, dtype: Dtype, axis: str) -> list[str]:
+    def _scatter(
+        self, scope: Scope, store: Store, value: Value, dtype: Dtype, axis: str
+    ) -> list[str]:
         name = scope.local("result")
         column = self.context.axis_names[axis]
         offset = scope.offset_text(scope.offset(store.offset), {axis: f"({column} + lane)"})
@@ -607,5 +651,3 @@ def kept_row_text(writers: Sequence[NestWriter]) -> str | None:
     for extent in sorted(extents):
         longest = extent if longest == "INT64_C(0)" else f"std::max<int64_t>({longest}, {extent})"
     return longest
-
-

@@ -16,6 +16,7 @@ from kernelwright.expr.nodes import Apply, Load, Program, free_axes, walk
 from kernelwright.expr.rowwise import RowwisePlan, match, stride_of
 from kernelwright.model import Dtype, Family, Lineage, Machine, TunableValue, evaluate_dimension
 
+
 def families(
     program: Program, dtype: Dtype, machine: Machine, sizes: Mapping[str, int], entry: str
 ) -> tuple[Family, ...]:
@@ -33,9 +34,7 @@ def families(
     return (Family(name, "cpp", entry, source, Lineage("recipe", note=name), tunables.defaults()),)
 
 
-def reuses_nothing(
-    program: Program, sizes: Mapping[str, int]
-) -> bool:
+def reuses_nothing(program: Program, sizes: Mapping[str, int]) -> bool:
     """Whether a row-by-row kernel is a sound choice for something that is also a contraction.
 
     It is when memory is read along the columns, and some operand is (nearly) as large as the
@@ -138,6 +137,8 @@ def plan_tunables(
         choices["CACHE_ROW"] = (1, 0)
     if "ROWS" in features:
         choices["ROWS"] = (2, 4, 1, 8)
+    if "AHEAD" in features:
+        choices["AHEAD"] = (1, 0)
     if "PREFETCH" in features:
         choices["PREFETCH"] = (0, 512, 1024, 2048, 4096)
     compilers = sorted((t.name for t in machine.toolchains), key=lambda n: ("clang" not in n, n))
@@ -151,6 +152,8 @@ def plan_tunables(
 def _departures(choices: Mapping[str, tuple[TunableValue, ...]]) -> tuple[Values, ...]:
     """Departures from the declared defaults, most promising first."""
     found: list[Values] = []
+    if "AHEAD" in choices:
+        found += [{"AHEAD": 0, "PREFETCH": 1024}]
     if "PREFETCH" in choices:
         found += [{"PREFETCH": 1024}, {"PREFETCH": 2048, "UNROLL": 1}]
     if "ROWS" in choices:
@@ -181,7 +184,8 @@ def predicted_us(
 
     The memory part counts a line that is written without streaming twice, since it is read first.
     The compute part counts rough instructions per vector and, for reductions, the latency of a
-    chain of accumulators. The greater of the two is the time, plus a part of the lesser.
+    chain of accumulators. The greater of the two is the time, plus a part of the lesser that depends on how well the two
+    overlap.
     """
     plan = match(program)
     if plan is None:
@@ -190,15 +194,21 @@ def predicted_us(
     read = sum(t.nbytes(sizes, dtype) for t in signature.inputs)
     written = sum(t.nbytes(sizes, dtype) for t in signature.outputs)
     stream = values.get("STREAM", 0) == 1
-    traffic = read + written * (1 if stream or not _leaves_cache(program, dtype, machine, sizes) else 2)
+    traffic = read + written * (
+        1 if stream or not _leaves_cache(program, dtype, machine, sizes) else 2
+    )
     bandwidth = (machine.copy_gbs or 10.0 * machine.cores) * 1e3
     ahead = values.get("PREFETCH", 0)
     memory = traffic / bandwidth * (0.97 if ahead in (512, 1024, 2048) else 1.0)
     compute = _compute_us(values, plan, sizes, machine)
-    return max(memory, compute) + 0.2 * min(memory, compute)
+    # a row in several sweeps leaves memory idle in between, unless the next row is on its way
+    apart = not plan.pointwise and values.get("AHEAD", 1) == 0
+    return max(memory, compute) + (0.5 if apart else 0.2) * min(memory, compute)
 
 
-def _compute_us(values: Values, plan: RowwisePlan, sizes: Mapping[str, int], machine: Machine) -> float:
+def _compute_us(
+    values: Values, plan: RowwisePlan, sizes: Mapping[str, int], machine: Machine
+) -> float:
     lanes, unroll = int(values.get("LANES", 8)), int(values.get("UNROLL", 1))
     native = max(4, machine.vector_bits // 32)
     cycles = 0.0

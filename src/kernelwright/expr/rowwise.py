@@ -146,7 +146,9 @@ class _Builder:
         self.rows = tuple(Bound(f"row{i}", dim) for i, dim in enumerate(row_dims))
         self.tensors = {tensor.name: tensor for tensor in program.signature.tensors}
         self.taken = {t.name for t in program.signature.tensors}
-        self.taken |= {s.name for s in program.signature.scalars} | set(program.signature.dimensions)
+        self.taken |= {s.name for s in program.signature.scalars} | set(
+            program.signature.dimensions
+        )
         self.kinds = Kinds(program.signature)
         self.spaces: dict[tuple[Polynomial, ...], tuple[Bound, ...]] = {}
         self.reductions: dict[tuple[ReduceOp, tuple[Bound, ...], Node], Reduction] = {}
@@ -160,9 +162,7 @@ class _Builder:
             own = tuple(output.dims[output.axes.index(axis)] for axis in rows)
             return self.reduced and _same(own, self.row_dims)
         if self.reduced:
-            return bool(self.row_dims) and _same(
-                output.dims[: len(self.row_dims)], self.row_dims
-            )
+            return bool(self.row_dims) and _same(output.dims[: len(self.row_dims)], self.row_dims)
         return _same(output.dims, tuple(b.extent for b in self.stores[0].columns))
 
     def add(self, output: Output, rows: tuple[str, ...]) -> None:
@@ -351,7 +351,7 @@ def _merge_rows(nest: Nest) -> Nest:
     return Nest(merged, reductions, stores)
 
 
-def merge_axes(bounds: tuple[Bound, ...], roots: list[Node], offsets: list[Node]):  # noqa: ANN202
+def merge_axes(bounds: tuple[Bound, ...], roots: list[Node], offsets: list[Node]):
     """Merge neighbours that always move together, and how to rewrite terms for it."""
     dropped: dict[str, Node] = {}
     integers = Integers({})

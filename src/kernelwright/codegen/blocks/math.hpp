@@ -51,6 +51,13 @@ inline floats sqrt(floats x) {
 // e^x to 1 ulp: x = n ln 2 + r, a polynomial in r (Cephes expf), then 2^n in two factors so that
 // results below the normal range and up to infinity come out right.
 inline floats times_power_of_two(floats x, ints n) {
+#if defined(__AVX512F__) && LANES % 16 == 0
+    const floats power = __builtin_convertvector(n, floats);
+    for (int i = 0; i < LANES; i += 16)
+        _mm512_storeu_ps((float*)&x + i, _mm512_scalef_ps(_mm512_loadu_ps((float*)&x + i),
+                                                          _mm512_loadu_ps((float*)&power + i)));
+    return x;
+#endif
     const ints half = n >> 1;
     return x * power_of_two(half) * power_of_two(n - half);
 }
@@ -166,7 +173,24 @@ inline floats log1p(floats x) {
     return absolute(x) < 1e-7f ? x : exact;
 }
 
-//@ tanh: exp
+//@ reciprocal: vector
+// 1 / d for d >= 1: an estimate and one Newton step where division is slow; infinity gives 0.
+inline floats reciprocal(floats d) {
+#if defined(__AVX512F__) && LANES % 16 == 0
+    floats result;
+    for (int i = 0; i < LANES; i += 16) {
+        const __m512 x = _mm512_loadu_ps((float*)&d + i), r = _mm512_rcp14_ps(x);
+        const __m512 rest = _mm512_fnmadd_ps(x, r, _mm512_set1_ps(1.0f));
+        const __mmask16 finite = _mm512_cmp_ps_mask(x, _mm512_set1_ps(INFINITY), _CMP_NEQ_UQ);
+        _mm512_storeu_ps((float*)&result + i, _mm512_maskz_fmadd_ps(finite, r, rest, r));
+    }
+    return result;
+#else
+    return 1.0f / d;
+#endif
+}
+
+//@ tanh: exp, reciprocal
 // Cephes tanhf: a polynomial near zero, 1 - 2 / (e^2x + 1) elsewhere.
 inline floats tanh(floats x) {
     const floats a = absolute(x), z = x * x;
@@ -175,12 +199,12 @@ inline floats tanh(floats x) {
     p = p * z + 1.33314422036e-1f;
     p = p * z - 3.33332819422e-1f;
     const floats near = p * z * x + x;
-    const floats far = with_sign(1.0f - 2.0f / (exp(a + a) + 1.0f), x);
+    const floats far = with_sign(1.0f - 2.0f * reciprocal(exp(a + a) + 1.0f), x);
     return a < 0.625f ? near : far;
 }
 
-//@ sigmoid: exp
-inline floats sigmoid(floats x) { return 1.0f / (1.0f + exp(-x)); }
+//@ sigmoid: exp, reciprocal
+inline floats sigmoid(floats x) { return reciprocal(1.0f + exp(-x)); }
 
 //@ erf: exp
 // Two minimax polynomials (N. Juffa): odd near zero, 1 - e^p(|x|) elsewhere; about 1 ulp.

@@ -283,6 +283,12 @@ inline void prefetch(const void* p) {
     if (PREFETCH) __builtin_prefetch((const char*)p + PREFETCH);
 }
 
+//@ ahead: vector
+// Ask for a line of the next row while this row is being finished, so that memory never idles.
+inline void prefetch_ahead(const void* p) {
+    if (AHEAD) __builtin_prefetch(p);
+}
+
 //@ scalars: vector
 // One element at a time: values that belong to a whole row.
 inline float get(const float* p) { return *p; }
