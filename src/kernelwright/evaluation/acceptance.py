@@ -147,6 +147,7 @@ def accept(judge: Judge, session: Session, own: Session | None) -> Verdict:
     where it wins, the same win again in a fresh process on fresh values.
     """
     judge.renew(judge.pool)
+    judge.renew(judge.checks)
     fault, worst = check_workloads(judge, session)
     if fault is not None:
         return rejected(fault, Stage.CHECK)
@@ -175,7 +176,7 @@ def _confirm(judge: Judge, session: Session, first: Race) -> Rejected | None:
     if claim is None or claim.low <= 1.0:
         return None  # nothing is claimed
     settings = judge.settings
-    judge.renew(judge.pool)
+    judge.renew(judge.pool, count=2)
     rival = first.samples.fastest(first.rivals)
     session.close()
     fresh = judge.session(session.candidate, session.artifact)

@@ -106,7 +106,7 @@ def check_sample(
 def _fault(name: str, result: Comparison, workload: Workload) -> Fault:
     unwritten = 2 * result.unwritten > result.wrong_count > 0
     reason = Reason.NOT_WRITTEN if unwritten else Reason.WRONG_RESULT
-    partial = result.wrong_count < result.total
+    partial = result.wrong_count < 0.9 * result.total
     return Fault(reason, f"{result.describe(name)}; on {describe(workload)}", partial)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -260,10 +260,13 @@ class Judge:
         """A fresh worker that maps all pools."""
         return Session.start(candidate, artifact, self._bench(), (self.checks, self.pool, *more))
 
-    def renew(self, pool: Pool) -> None:
-        """Fresh inputs and expected values."""
+    def renew(self, pool: Pool, count: int | None = None) -> None:
+        """Fresh inputs and expected values for the first `count` cases (None: all)."""
+        if pool.fresh and count is None:
+            return
+        number = len(pool.workloads) if count is None else min(count, len(pool.workloads))
         with self.oracle.running():
-            pool.fill(self.oracle, [secrets.randbits(48) for _ in pool.workloads])
+            pool.fill(self.oracle, [secrets.randbits(48) for _ in range(number)])
 
     def baseline_roles(self) -> list[BaselineRole]:
         """Baselines that run here, each compiled and warmed up."""
@@ -317,10 +320,7 @@ class Judge:
         self.baseline_names = tuple(reply["baselines"])
         self.has_equivalence = bool(reply["equivalence"])
         self._check_workloads = [workload_from_json(w) for w in reply["checks"]]
-        unknown = set(self.settings.baselines or ()) - set(self.baseline_names)
-        if unknown:
-            known = ", ".join(self.baseline_names)
-            raise ProblemError(f"no baseline '{min(unknown)}' here, only {known}")
+        require_known(self.settings.baselines or (), self.baseline_names)
 
     def _make_pools(self) -> None:
         settings, signature = self.settings, self.public.signature
@@ -360,9 +360,13 @@ class Judge:
         return why is None
 
     def _shuffle(self) -> None:
-        """Move a random secret set to another address."""
-        pool = self.pool
-        pool.load(int(self.rng.choice(pool.usable())), int(self.rng.integers(len(pool.holds))))
+        """Give secret sets other addresses; different ones in all slots as far as they go."""
+        usable, slots = self.pool.usable(), len(self.pool.holds)
+        order = [int(case) for case in self.rng.permutation(usable)]
+        for slot in range(slots):
+            case = order[slot % len(order)]
+            if self.pool.holds[slot] != case:
+                self.pool.load(case, slot)
 
     def _champion_session(self, candidate: Candidate, artifact: Artifact) -> Session | None:
         """The champion's worker, kept between screenings; None when it does not start."""
@@ -397,6 +401,17 @@ class Judge:
             for session in (first, second):
                 if isinstance(session, Session):
                     session.close()
+
+
+def require_known(asked: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse baselines that the problem does not have.
+
+    Raises:
+        ProblemError: naming the first of them and those that there are.
+    """
+    for name in asked:
+        if name not in names:
+            raise ProblemError(f"the problem has no baseline '{name}', only {', '.join(names)}")
 
 
 def _silent(text: str) -> None:

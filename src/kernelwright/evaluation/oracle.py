@@ -25,10 +25,8 @@ from kernelwright.expr import operations, to_json
 from kernelwright.model import Dtype, Scalar
 from kernelwright.numerics import (
     Comparison,
+    budget,
     compare,
-    distribution_usable,
-    norm_tolerance,
-    tolerance,
 )
 from kernelwright.problems import (
     Problem,
@@ -130,12 +128,12 @@ class Oracle:
             runs = [_values(run[i]) for run in sound]
             stated = terms[outputs[i].name]
             sums = None if stated is None else _values(stated)
-            if outputs[i].name not in judged and not distribution_usable(values, runs[0]):
+            found = budget(values, runs, dtype, sums)
+            if outputs[i].name not in judged and not found.usable:
                 bad.append(outputs[i].name)
             place.array_in(arena)[:] = values.reshape(-1)
-            limit = tolerance(values, runs, dtype, sums)
-            allowed.array_in(arena)[:] = limit.reshape(-1)
-            norms.append(norm_tolerance(values, runs, dtype, sums))
+            allowed.array_in(arena)[:] = found.tolerance.reshape(-1)
+            norms.append(found.norm_tolerance)
         reason = f"float32 itself is off by more than 1 % in {', '.join(bad)}" if bad else ""
         return {"norms": norms, "usable": not bad, "reason": reason}
 

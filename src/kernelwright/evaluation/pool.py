@@ -55,6 +55,8 @@ class Pool:
     """Cases whose inputs float32 cannot stand, and why."""
     holds: list[int] = field(default_factory=list[int])
     """Which case each input slot holds; -1: none."""
+    fresh: bool = False
+    """No candidate has met these values yet."""
     _verified: dict[int, list[list[Bytes]]] = field(default_factory=dict[int, list[list[Bytes]]])
 
     @property
@@ -63,7 +65,9 @@ class Pool:
         return self.inputs, self.outputs
 
     def fill(self, oracle: OracleClient, seeds: Sequence[int]) -> None:
-        """Let the oracle make every case anew, then load the visible slots.
+        """Let the oracle make cases anew, one per seed, then load the visible slots.
+
+        With fewer seeds than workloads only the first cases exist until the next time.
 
         Raises:
             HarnessError: the oracle failed.
@@ -71,7 +75,7 @@ class Pool:
         self.cases.clear()
         self.refused.clear()
         self._verified.clear()
-        for number, (workload, seed) in enumerate(zip(self.workloads, seeds, strict=True)):
+        for number, (workload, seed) in enumerate(zip(self.workloads, seeds, strict=False)):
             places = self.secrets[number]
             reply = oracle.make(
                 self.secret.name, workload_to_json(workload), seed, places.inputs,
@@ -80,9 +84,11 @@ class Pool:
             if not reply["usable"]:
                 self.refused[number] = str(reply["reason"])
             self.cases.append(self._case(number, workload, seed, reply["norms"]))
+        self.fresh = True
         self.holds = [-1] * len(self.input_slots)
         for slot in range(len(self.input_slots)):
-            self.load(slot if not self.shared else slot % len(self.cases), slot)
+            usable = self.usable() if self.shared else [slot]
+            self.load(usable[slot % len(usable)] if usable else 0, slot)
 
     def usable(self) -> list[int]:
         """Numbers of the cases that candidates are judged on."""
@@ -117,7 +123,7 @@ class Pool:
                 at = int(np.argmax(after != _ZONE))
                 return f"wrote past the end of '{place.name}', first {at} bytes after it"
             if not np.array_equal(before, _ZONE):
-                at = before.size - int(np.flatnonzero(before != _ZONE)[-1])
+                at = before.size - int(np.argmax(before != _ZONE))
                 return f"wrote before the start of '{place.name}', up to {at} bytes before it"
         return None
 

@@ -90,7 +90,7 @@ def one_round(
     """
     times: dict[str, float] = {}
     open_slots = range(len(pool.input_slots)) if slots is None else slots
-    shared = int(rng.choice(open_slots))
+    shared = open_slots[(samples.rounds + 1) % len(open_slots)]
     usable = pool.usable()
     for number in rng.permutation(len(roles)):
         slot = int(rng.choice(open_slots)) if reload else shared

@@ -10,7 +10,7 @@ from kernelwright.numerics import AcceptRule, ScreenRule
 class JudgeSettings:
     """Counts, budgets and limits of screening and acceptance; the defaults are for a campaign."""
 
-    secret_sets: int = 4
+    secret_sets: int = 3
     """Input sets with expected values per bench workload, if they fit in `memory_bytes`."""
     slots: int = 3
     """Places that inputs (and outputs) rotate through."""

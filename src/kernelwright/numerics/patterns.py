@@ -76,10 +76,10 @@ def _where(wrong: Mask, shape: tuple[int, ...]) -> str:
     if count == total:
         return "every element"
     at = np.flatnonzero(wrong)
-    if count == 1:
-        return "a single element"
     if at[0] == total - count:
         return f"a wrong tail, the last {count} of {total} elements"
+    if count == 1:
+        return "a single element"
     if len(shape) > 1:
         found = _lines(wrong.reshape(shape))
         if found:
@@ -89,7 +89,7 @@ def _where(wrong: Mask, shape: tuple[int, ...]) -> str:
         return f"every {stride}th element, from {at[0]}"
     if at[-1] - at[0] + 1 == count:
         return f"elements {at[0]} to {at[-1]}, a run of {count}"
-    return f"scattered, {100.0 * count / total:.2g} % of the elements"
+    return f"scattered, {100.0 * count / total:.3g} % of the elements"
 
 
 def _lines(wrong: NDArray[np.bool_]) -> str:

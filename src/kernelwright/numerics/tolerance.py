@@ -12,6 +12,7 @@ problem states it. `docs/numerics.md` derives the constants.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,65 @@ FACTOR = 4.0
 _LINE = 32
 """A line of fewer elements is too small a sample of the error."""
 _WINDOW = 256
+_LIMIT = 0.01
+"""How far off float32 itself may be before a distribution is refused."""
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What is right for one output."""
+
+    tolerance: Float64
+    """Absolute, per element, in the oracle's shape: 0 where the oracle is not finite (the value
+    must match), infinity where a sound run disagrees with it about being finite."""
+    norm_tolerance: float
+    """Of the Euclidean norm of the whole error."""
+    usable: bool
+    """Whether float32 stands these inputs at all."""
+
+
+def budget(
+    oracle: Array,
+    sound: Sequence[Array],
+    dtype: Dtype,
+    terms: Array | None = None,
+    factor: float = FACTOR,
+) -> Budget:
+    """The whole budget of one output, in one pass over the data.
+
+    Args:
+        oracle: float64 values, or integers (tolerance 0).
+        sound: outputs of sound float32 runs, rounded once to `dtype`; in its storage or as floats.
+            The first is the one that decides whether the distribution is usable.
+        dtype: element type of the output.
+        terms: sum of absolute terms behind every element, or None.
+        factor: how much worse than the worst sound run is still sound.
+    """
+    if not dtype.is_float:
+        usable = all(distribution_usable(oracle, run) for run in sound[:1])
+        return Budget(np.zeros(oracle.shape), 0.0, usable)
+    y = np.asarray(oracle, dtype=np.float64)
+    survey = _survey(y.reshape(-1), [run.reshape(-1) for run in sound], dtype)
+    allowed = smooth(survey.excess.reshape(y.shape)).reshape(-1)
+    flat, stated = y.reshape(-1), None if terms is None else np.abs(terms).reshape(-1)
+    result = np.empty(flat.size)
+    for part in _parts(flat.size):
+        size = np.abs(flat[part])
+        result[part] = (2 * dtype.unit_roundoff + factor * 4 * EPS32) * size
+        result[part] += factor * allowed[part] + smallest_step(dtype)
+        if stated is not None:
+            result[part] += EPS32 * np.nan_to_num(stated[part], posinf=0.0)
+    if survey.special.size:
+        at = survey.special
+        result[at] = np.where(
+            survey.disagree, np.inf, np.where(np.isfinite(flat[at]), result[at], 0)
+        )
+    norm = factor * (survey.worst_norm + 4 * EPS32 * survey.norm)
+    norm += smallest_step(dtype) * float(np.sqrt(flat.size))
+    if stated is not None:
+        norm += EPS32 * _norm(np.nan_to_num(stated.astype(np.float64), posinf=0.0))
+    return Budget(result.reshape(y.shape), norm, survey.usable)
 
 
 def tolerance(
@@ -33,39 +93,8 @@ def tolerance(
     terms: Array | None = None,
     factor: float = FACTOR,
 ) -> Float64:
-    """Absolute tolerance of every element, in the oracle's shape.
-
-    Args:
-        oracle: float64 values.
-        sound: outputs of sound float32 runs, rounded once to `dtype`; in its storage or as floats.
-        dtype: element type of the output; integers have tolerance 0.
-        terms: sum of absolute terms behind every element, or None.
-        factor: how much worse than the worst sound run is still sound.
-
-    Returns:
-        Tolerances; 0 where the oracle is not finite (the value must match), infinity where a
-        sound run and the oracle disagree on being finite (float32 itself overflowed).
-    """
-    if not dtype.is_float:
-        return np.zeros(oracle.shape)
-    y = np.asarray(oracle, dtype=np.float64)
-    finite = np.isfinite(y)
-    size = np.abs(np.where(finite, y, 0.0))
-    excess = np.zeros(y.shape)
-    disagree = np.zeros(y.shape, dtype=bool)
-    for run in sound:
-        value = decode(run, dtype).astype(np.float64)
-        disagree |= _kind(value) != _kind(y)
-        with np.errstate(invalid="ignore"):
-            error = np.abs(value - y) - dtype.unit_roundoff * size
-        np.maximum(excess, np.where(np.isfinite(error), error, 0.0), out=excess)
-    budget = (2 * dtype.unit_roundoff + factor * 4 * EPS32) * size
-    budget += factor * smooth(excess) + smallest_step(dtype)
-    if terms is not None:
-        budget += EPS32 * np.nan_to_num(np.abs(terms), posinf=0.0)
-    budget[~finite] = 0.0
-    budget[disagree] = np.inf
-    return budget
+    """Absolute tolerance of every element, in the oracle's shape; see `Budget` and `budget`."""
+    return budget(oracle, sound, dtype, terms, factor).tolerance
 
 
 def norm_tolerance(
@@ -80,38 +109,88 @@ def norm_tolerance(
     Elementwise budgets allow the rare worst case everywhere; the norm does not: an error that is
     near its limit in *every* element (hidden lower precision) fails here.
     """
-    if not dtype.is_float:
-        return 0.0
-    y = np.asarray(oracle, dtype=np.float64)
-    good = np.isfinite(y)
-    runs = [decode(run, dtype).astype(np.float64) for run in sound]
-    for run in runs:
-        good &= np.isfinite(run)
-    size = _norm(y[good])
-    worst = max((_norm(run[good] - y[good]) for run in runs), default=dtype.unit_roundoff * size)
-    budget = factor * (worst + 4 * EPS32 * size) + smallest_step(dtype) * np.sqrt(y.size)
-    if terms is not None:
-        budget += EPS32 * _norm(np.asarray(terms, dtype=np.float64)[good])
-    return float(budget)
+    return budget(oracle, sound, dtype, terms, factor).norm_tolerance
 
 
-def distribution_usable(oracle: Array, float32_run: Array, limit: float = 0.01) -> bool:
+def distribution_usable(oracle: Array, float32_run: Array) -> bool:
     """Whether float32 can represent the computation on these inputs at all.
 
-    False when the float32 run is off by more than `limit` in norm, or in more than `limit` of the
+    False when the float32 run is off by more than 1 % in norm, or in more than 1 % of the
     elements (a few elements may cross zero, where relative errors are large). Underflow is not
-    counted: values below the smallest normal float32 may become zero.
+    counted: what is smaller than the smallest normal float32 may become zero.
     """
-    y = np.asarray(oracle)
-    run = np.asarray(float32_run)
+    y, run = np.asarray(oracle).reshape(-1), np.asarray(float32_run).reshape(-1)
     if y.dtype.kind in "iub":
-        return not y.size or int(np.count_nonzero(run != y)) <= limit * y.size
-    same = _kind(y) == _kind(run)
-    good = same & np.isfinite(y)
-    error = np.abs(run[good].astype(np.float64) - y[good])
-    underflow = smallest_step(Dtype.F32)
-    off = int((~same).sum()) + int((error > limit * np.abs(y[good]) + underflow).sum())
-    return off <= limit * y.size and _norm(error) <= limit * _norm(y[good].astype(np.float64))
+        return int(np.count_nonzero(run != y)) <= _LIMIT * y.size
+    return _survey(y.astype(np.float64), [run], Dtype.F32).usable
+
+
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    excess: Float64
+    """Worst error of the runs beyond one output rounding; 0 where not finite."""
+    special: NDArray[np.intp]
+    """Elements where the oracle or a run is not finite."""
+    disagree: NDArray[np.bool_]
+    """For each of these, whether a run and the oracle are of different kinds."""
+    norm: float
+    """Of the oracle, where everything is finite."""
+    worst_norm: float
+    """Of the worst run's error there."""
+    usable: bool
+
+
+def _survey(y: Float64, runs: Sequence[Array], dtype: Dtype) -> _Survey:
+    """One pass in blocks that stay in the cache; `y` and runs are flat."""
+    excess = np.zeros(y.size)
+    special: list[NDArray[np.intp]] = []
+    disagree: list[NDArray[np.bool_]] = []
+    squares, errors, off = 0.0, np.zeros(max(len(runs), 1)), 0
+    top = float(np.max(np.abs(y), initial=0.0, where=np.isfinite(y))) or 1.0
+    for part in _parts(y.size):
+        exact = y[part]
+        values = [decode(run[part], dtype).astype(np.float64) for run in runs]
+        good = np.isfinite(exact)
+        for value in values:
+            good &= np.isfinite(value)
+        whole = bool(good.all())
+        if not whole:
+            at = np.flatnonzero(~good)
+            kind = _kind(exact[at])
+            other = np.zeros(at.size, dtype=bool)
+            for number, value in enumerate(values):
+                differs = _kind(value[at]) != kind
+                off += int(np.count_nonzero(differs)) if number == 0 else 0
+                other |= differs
+            special.append(at + part.start)
+            disagree.append(other)
+            exact = np.where(good, exact, 0.0)
+        size = np.abs(exact)
+        for number, value in enumerate(values):
+            error = np.abs((value if whole else np.where(good, value, 0.0)) - exact)
+            if number == 0:
+                off += int(np.count_nonzero(error > _LIMIT * size + smallest_step(dtype)))
+            errors[number] += _squares(error, top)
+            error -= dtype.unit_roundoff * size
+            np.maximum(excess[part], error, out=excess[part])
+        squares += _squares(exact, top)
+    norm = top * float(np.sqrt(squares))
+    norms = top * np.sqrt(errors)
+    worst = float(norms.max()) if runs else dtype.unit_roundoff * norm
+    usable = off <= _LIMIT * y.size and float(norms[0]) <= _LIMIT * norm
+    nothing = np.zeros(0, dtype=np.intp)
+    return _Survey(
+        excess,
+        np.concatenate(special) if special else nothing,
+        np.concatenate(disagree) if disagree else nothing.astype(bool),
+        norm,
+        worst,
+        usable,
+    )
+
+
+def _parts(size: int) -> list[slice]:
+    return [slice(start, min(start + _BLOCK, size)) for start in range(0, size, _BLOCK)]
 
 
 def smooth(error: Float64) -> Float64:
@@ -155,6 +234,13 @@ def _kind(values: Array) -> NDArray[np.int8]:
         kind[np.isneginf(values)] = -1
         kind[np.isnan(values)] = 2
     return kind
+
+
+def _squares(values: Float64, unit: float) -> float:
+    """Sum of squares in a unit that keeps them from overflowing; no BLAS, hence no thread pool."""
+    scaled = values / unit
+    scaled *= scaled
+    return float(scaled.sum())
 
 
 def _norm(values: Float64) -> float:
