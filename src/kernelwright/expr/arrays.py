@@ -1,5 +1,6 @@
 """Pointwise operations on NumPy arrays, in float64."""
 
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 import math

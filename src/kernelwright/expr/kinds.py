@@ -30,7 +30,7 @@ class Kinds:
 
     def __init__(self, signature: Signature) -> None:
         """Take the element types of the loads from the signature."""
-        self._tensors = {t.name: dtype_kind(t.dtype) for t in signature.tensors}
+        self._tensors: dict[str, Kind] = {t.name: dtype_kind(t.dtype) for t in signature.tensors}
         self._known: dict[Node, Kind] = {}
 
     def of(self, root: Node) -> Kind:
@@ -67,7 +67,7 @@ class Kinds:
             return "bool"
         if node.op == "to_int":
             return "int"
-        args = [self._known[arg] for arg in node.args]
+        args: list[Kind] = [self._known[arg] for arg in node.args]
         if node.op == "where":
             return promote(args[1], args[2])
         if node.op in _KEEPS:

@@ -1,5 +1,6 @@
 """Pointwise operations on Python numbers, for constant folding: each as the arrays would do it."""
 
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 import math

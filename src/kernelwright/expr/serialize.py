@@ -1,5 +1,6 @@
 """Programs as JSON: one flat list of nodes, children before parents, so sharing is kept."""
 
+# pyright: reportUnknownArgumentType=false
 from __future__ import annotations
 
 from typing import Any, cast

@@ -179,7 +179,7 @@ def _lower(signature: Signature, tapes: Sequence[Tape], context: Context) -> dic
             for name in recorded.arguments
         }
         shapes = tuple(tuple(t.shapes[ref] for t in tapes) for ref in recorded.outputs)
-        kinds = tuple(_kind(first.dtypes[ref]) for ref in recorded.outputs)
+        kinds: tuple[Kind, ...] = tuple(_kind(first.dtypes[ref]) for ref in recorded.outputs)
         call = Call(context, recorded.op, arguments, shapes, kinds)
         result = LOWERINGS[recorded.op](call)
         arrays = [result] if isinstance(result, Array) else list(result)

@@ -138,7 +138,8 @@ def _pow(call: Call) -> Array:
 @lowers("eq", "ne", "lt", "le", "gt", "ge")
 def _compare(call: Call) -> Array:
     args = [call.array(), call.array("other")]
-    within = promote(*(arg.kind for arg in args))
+    kinds: list[Kind] = [arg.kind for arg in args]
+    within = promote(*kinds)
     return pointwise(
         call.context, call.op.removeprefix("aten."), "bool", args,
         within="int" if within == "bool" else within,
