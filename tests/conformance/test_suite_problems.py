@@ -18,7 +18,10 @@ from kernelwright.problems import (
 )
 from kernelwright.problems.admission import trivial_answers
 
-FIRST = ("softmax", "rms_norm", "fused_add_rms_norm", "swiglu", "matrix_vector_mul", "matrix_mul", "prefix_sum", "kmeans_assign")  # fmt: skip
+FIRST = (
+    "softmax", "rms_norm", "fused_add_rms_norm", "swiglu",
+    "matrix_vector_mul", "matrix_mul", "prefix_sum", "kmeans_assign",
+)  # fmt: skip
 CASTS = (".to(", ".float()", ".double()", ".half()", ".bfloat16()", ".type(", "dtype")
 
 
@@ -109,7 +112,7 @@ def test_references_do_not_change_their_inputs(name):
         )
 
 
-# The gate itself: it must refuse what it is there to refuse -----------------------------------------
+# The gate itself: it must refuse what it is there to refuse
 
 
 def weakened(name: str, **changes) -> Problem:
@@ -180,7 +183,7 @@ def test_own_trivial_answers_have_the_reference_signature(name):
         assert list(inspect.signature(function).parameters) == wanted
 
 
-# Assignment has an equivalence of its own ------------------------------------------------------------
+# Assignment has an equivalence of its own
 
 
 def kmeans(x, c, label, distance):

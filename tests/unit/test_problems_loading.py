@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables of small files)
 """Loading problem files; problems derived from plain functions."""
 
 import json

@@ -202,6 +202,20 @@ def test_tracing_keeps_the_rounding():
     assert [dtype for _, dtype in called] == ["workload", "f16"]
 
 
+def test_the_compiler_sees_ordinary_operators_not_an_opaque_rounding():
+    graphs = []
+
+    def keep(graph, example_inputs):
+        graphs.append(str(graph.graph))
+        return graph.forward
+
+    function = torch.compile(lambda x: round_to(x * 2) + round_to(x, "f16"), backend=keep)
+    x = torch.tensor([1.0 + 2.0**-9, 1.0 + 2.0**-12])
+    assert torch.equal(function(x), x * 2 + x.half().float())
+    assert len(graphs) == 1
+    assert "round_to" not in graphs[0]
+
+
 def test_baselines_deliver_declared_types(case):
     @totals.peer("by hand")
     def by_hand(x, a):

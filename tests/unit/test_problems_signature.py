@@ -48,8 +48,6 @@ def test_every_annotation_arrives_in_order(arguments, results):
         return
     names = [f"a{i}" for i in range(len(arguments))]
 
-    def function(*args): ...
-
     code = f"def f({', '.join(f'{n}=None' for n in names)}): ..."
     scope: dict = {}
     exec(code, scope)

@@ -83,9 +83,12 @@ def derive_problem(function: Callable[..., Any], examples: Mapping[str, Example]
     if is_annotated(function):
         signature, sizes, notes = _declared_shapes(function, tensors)
     else:
-        shapes = infer_shapes(
-            function, {n: (e.shape, e.dtype) for n, e in tensors.items()}, _scalars(examples)
-        )
+        known = {
+            name: (e.shape, e.dtype)
+            for name, e in tensors.items()
+            if e.shape is not None and e.dtype is not None
+        }
+        shapes = infer_shapes(function, known, _scalars(examples))
         signature, sizes, notes = _inferred_signature(shapes, examples, where)
     dtype = _workload_dtype(tensors, where)
     positive = [n for n, e in tensors.items() if _is_float(e) and e.low < e.high and e.low >= 0]

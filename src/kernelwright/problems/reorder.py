@@ -5,8 +5,8 @@ A `TorchDispatchMode` takes over every operator that sums and does it in one of 
 - `plain`: torch's own order; running sums one after the other, as in a sequential loop. (torch's
   `cumsum` keeps a float64 carry on CPUs, which no float32 kernel could match.)
 - `reversed`: from the last term to the first; running sums by a tree.
-- `blocked`: as vector code does: 16 or 64 interleaved accumulators, added up at the end; products in
-  blocks of the inner dimension; running sums in blocks of 128 with a carry.
+- `blocked`: as vector code does: 16 or 64 interleaved accumulators, added up at the end; products
+  in blocks of the inner dimension; running sums in blocks of 128 with a carry.
 """
 
 from collections.abc import Callable, Sequence
