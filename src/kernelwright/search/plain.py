@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from heapq import merge
 from itertools import islice
+from operator import itemgetter
 from random import Random
 
 from kernelwright.model import Rejected
@@ -48,12 +49,12 @@ class ModelRankedStrategy(SeededStrategy):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
-        self._ranking: dict[str, list[Values]] = {}
+        self._predicted = PredictedOrder(seed)
 
     def proposals(self, current: Round) -> Iterator[Request]:
         """Openings first, then the two streams in turn."""
         yield from openings(current.view.families, most=1)
-        ranked = (r for r in self._by_prediction(current.view) if current.is_fresh(r))
+        ranked = (r for r in self._predicted.requests(current.view.families) if current.is_fresh(r))
         near = (r for r in neighbours_of_best(current.view) if current.is_fresh(r))
         while True:
             batch = [*islice(near, 1), *islice(ranked, 1)]
@@ -61,19 +62,27 @@ class ModelRankedStrategy(SeededStrategy):
                 return
             yield from batch
 
-    def _by_prediction(self, view: View) -> Iterator[Request]:
-        streams = [self._ranked(f) for f in view.families if f.predict is not None]
-        for _, _, request in merge(*streams, key=lambda item: item[:2]):
+
+class PredictedOrder:
+    """Points of all families by predicted time; each family's are ranked once and kept."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._ranked: dict[str, list[tuple[float, Request]]] = {}
+
+    def requests(self, families: tuple[FamilyView, ...]) -> Iterator[Request]:
+        """Predicted best first; families without a model are left out."""
+        streams = [self._of(family) for family in families if family.predict is not None]
+        for _, request in merge(*streams, key=itemgetter(0)):
             yield request
 
-    def _ranked(self, family: FamilyView) -> Iterator[tuple[float, str, Request]]:
-        assert family.predict is not None
-        if family.identity not in self._ranking:
-            points = pool(family, Random(f"{self.seed} {family.identity}"), _POOL)
-            times = {point: family.predict(point) for point in points}
-            self._ranking[family.identity] = sorted(points, key=times.__getitem__)
-        for point in self._ranking[family.identity]:
-            yield family.predict(point), family.identity, Request(family.identity, point)
+    def _of(self, family: FamilyView) -> list[tuple[float, Request]]:
+        if family.identity not in self._ranked:
+            assert family.predict is not None
+            points = pool(family, Random(f"{self._seed} {family.identity}"), _POOL)
+            pairs = [(family.predict(p), Request(family.identity, p)) for p in points]
+            self._ranked[family.identity] = sorted(pairs, key=itemgetter(0))
+        return self._ranked[family.identity]
 
 
 def pool(family: FamilyView, rng: Random, size: int) -> list[Values]:

@@ -6,7 +6,7 @@ from itertools import islice
 
 import numpy as np
 
-from kernelwright.search.plain import neighbours_of_best
+from kernelwright.search.plain import PredictedOrder, neighbours_of_best
 from kernelwright.search.strategy import Round, SeededStrategy, openings
 from kernelwright.search.surrogate import Array, Rows, Surrogate
 from kernelwright.search.tpe import FamilySampler
@@ -19,6 +19,8 @@ _ELITES = 4
 """Best points whose neighbours are considered."""
 _DRAWN = 320
 """Uniformly drawn points considered in each round, shared between the families."""
+_PREDICTED = 100
+"""Best predicted points considered in each round; the first two are openings."""
 _SUGGESTED = 1
 """Suggestions of the Parzen estimator considered in each round, for the best family."""
 _ROWS = 500
@@ -30,14 +32,18 @@ _SHORT = 64
 class DefaultStrategy(SeededStrategy):
     """Defaults of every family first, then whatever promises most in any family.
 
-    Considered are neighbours of the best points, neighbours of those, suggestions of Optuna's
-    Parzen estimator, remaining defaults and points drawn uniformly. A Gaussian process for each
-    family, with the family's predictions as a prior, ranks them by expected improvement over the
-    best of all families, so that a family that is clearly worse is left alone. Within a batch each
-    choice counts as measured at its estimate.
+    Considered are neighbours of the best points, neighbours of those, the best predicted,
+    suggestions of Optuna's Parzen estimator, remaining defaults and points drawn uniformly. A
+    Gaussian process for each family, with the family's predictions as a prior, ranks them by
+    expected improvement over the best of all families, so that a family that is clearly worse is
+    left alone. Within a batch each choice counts as measured at its estimate.
     """
 
     name = "default"
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self._predicted = PredictedOrder(seed)
 
     def proposals(self, current: Round) -> Iterator[Request]:
         """Openings, families without a right point yet, then the ranking."""
@@ -45,6 +51,8 @@ class DefaultStrategy(SeededStrategy):
         for request in openings(view.families, most=_OPENINGS):
             if not is_hopeless(view, request.family):
                 yield request
+        predicted = list(islice(self._predicted.requests(view.families), _PREDICTED))
+        yield from predicted[:2]
         best = view.best()
         for family in view.families:
             if not view.values_of(family.identity) and not is_hopeless(view, family.identity):
@@ -52,7 +60,7 @@ class DefaultStrategy(SeededStrategy):
                     Request(family.identity, family.space.sample(current.rng)) for _ in range(2)
                 )
         if best is not None:
-            yield from _Ranking(current, best.request).requests()
+            yield from _Ranking(current, best.request, predicted).requests()
 
 
 def is_hopeless(view: View, identity: str) -> bool:
@@ -80,8 +88,9 @@ class _ShortList:
 class _Ranking:
     """Points of one round, chosen one after the other by expected improvement."""
 
-    def __init__(self, current: Round, best: Request) -> None:
+    def __init__(self, current: Round, best: Request, further: Sequence[Request]) -> None:
         self._current = current
+        self._further = further
         self._view = current.view
         self._best = best
         self._families = {
@@ -133,6 +142,7 @@ class _Ranking:
     def _sources(self) -> Iterator[Request]:
         yield from neighbours_of_best(self._view, _ELITES)
         yield from openings(self._view.families)
+        yield from self._further
         best = self._families[self._best.family]
         sampler = FamilySampler(best, self._current)
         for _ in range(_SUGGESTED):
