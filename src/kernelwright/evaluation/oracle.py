@@ -7,6 +7,7 @@ Started as `python -m kernelwright.evaluation.oracle`; the judge talks to it thr
 import gc
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -246,7 +247,8 @@ def _as_comparison(units: Array, actual: Array, expected: Array) -> Comparison:
         return Comparison(True, float(np.max(units, initial=0.0)), total=units.size)
     # what the problem accepts counts as equal; the rest is diagnosed as usual
     oracle = np.where(wrong, expected, actual)
-    return compare(actual, oracle, np.zeros(oracle.shape), _dtype_of(actual))
+    found = compare(actual, oracle, np.zeros(oracle.shape), _dtype_of(actual))
+    return replace(found, max_error=float(np.max(units)))
 
 
 def _dtype_of(values: Array) -> Dtype:
