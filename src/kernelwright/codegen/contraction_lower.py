@@ -68,4 +68,5 @@ def lower(plan: ContractionPlan, signature: Signature) -> FlatContraction:
         for r, offset, body in zip(plan.results, offsets, terms[2 * count :], strict=True)
     )
     lefts, rights = tuple(terms[:count]), tuple(terms[count : 2 * count])
-    return FlatContraction(*merged, lefts, rights, results)
+    batch, rows, columns, depth = merged
+    return FlatContraction(batch, rows, columns, depth, lefts, rights, results)

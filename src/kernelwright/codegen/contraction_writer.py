@@ -14,10 +14,12 @@ from kernelwright.expr.rowwise import Bound, stride_of
 from kernelwright.model import Dtype
 from kernelwright.model.dimensions import dimension_to_c
 
+_ROWS_AHEAD = 4
 _FLOATS = {Dtype.F32: "floats", Dtype.BF16: "bf16", Dtype.F16: "f16"}
 MEMBERS = frozenset({
-    "products", "a_inner_k", "batch_count", "row_count", "column_count", "depth_count", "Problem",
-    "pack_a", "pack_b", "b_in_place", "b_stride", "epilogue", "contraction", "simd", "lanes", "lane",
+    "products", "a_inner_k", "in_place", "batch_count", "row_count", "column_count", "depth_count",
+    "Problem", "pack_a", "pack_b", "b_in_place", "b_stride", "epilogue", "contraction", "simd",
+    "lanes", "lane",
 })  # fmt: skip
 """Names that the written code cannot change; tensors and dimensions must have others."""
 
@@ -98,7 +100,8 @@ class ContractionWriter:
             *indent(self._epilogue()), "}",
         ]  # fmt: skip
         head = [f"static constexpr int products = {len(self.flat.lefts)};",
-                f"static constexpr bool a_inner_k = {str(self.a_inner_k).lower()};"]  # fmt: skip
+                f"static constexpr bool a_inner_k = {str(self.a_inner_k).lower()};",
+                f"static constexpr bool in_place = {str(self.in_place()).lower()};"]  # fmt: skip
         lines = ["struct Problem {", *indent([*head, *fields, "", *methods]), "};"]
         return name_locals(lines, context.fresh)
 
@@ -136,28 +139,44 @@ class ContractionWriter:
     def _pack_a(self, term: Node) -> list[str]:
         top, batch = self._scopes()
         if not self.a_inner_k:
-            return self._lines(term, top, batch, "MR", self.flat.rows, "$first_row")
+            return self._lines(term, batch, "MR", self.flat.rows, "$first_row")
         row = self._group(batch, "$first_row + $r", self.flat.rows)
         if len(self.flat.depth) == 1:
             vector = self._vector(row, "$first_k", self.flat.depth)
             value = _float(vector, term, spread=True)
-            store = f"simd::store($to + contraction::inner_k($r, $at), {value}, simd::all_lanes{{}});"
-            loop = _sweep("1", "$depth", [*vector.lines, store])
+            place = "contraction::inner_k($r, $at)"
+            store = f"simd::store($to + {place}, {value}, simd::all_lanes{{}});"
+            loop = _sweep("1", "$depth", [*vector.lines, *self._next_rows(vector), store])
         else:
             one = self._group(row, "$first_k + $at", self.flat.depth)
             store = f"$to[contraction::inner_k($r, $at)] = {_float(one, term)};"
-            loop = ["for (int64_t $at = 0; $at < $depth; ++$at) {", *indent([*one.lines, store]), "}"]
+            head = "for (int64_t $at = 0; $at < $depth; ++$at) {"
+            loop = [head, *indent([*one.lines, store]), "}"]
         return [
             *top.lines, *batch.lines,
             "contraction::clear_rows($to, $count, $depth);",
             "for (int $r = 0; $r < $count; ++$r) {", *indent([*row.lines, *loop]), "}",
         ]  # fmt: skip
 
+    def _next_rows(self, vector: Scope) -> list[str]:
+        """Prefetches of the same place a few rows on: the hardware stops at the end of a page."""
+        if len(self.flat.rows) != 1:
+            return []
+        axis = self.flat.rows[0].axis
+        ahead = {axis: f"({self.context.axis_names[axis]} + {_ROWS_AHEAD})"}
+        lines: list[str] = []
+        for load, _ in vector.loads:
+            offset = vector.offset(load.indices[0])
+            if axis in self.context.depends(load):
+                text = vector.offset_text(offset, ahead)
+                lines.append(f"__builtin_prefetch({load.tensor} + {text});")
+        return lines
+
     def _pack_b(self, term: Node) -> list[str]:
         top, batch = self._scopes()
         columns, depth = self.flat.columns, self.flat.depth
         if self._plain(term, depth) and not self._plain(term, columns):
-            return self._lines(term, top, batch, "", columns, "$first_column")
+            return self._lines(term, batch, "", columns, "$first_column")
         step = self._group(batch, "$first_k + $r", depth)
         vector = self._vector(step, "$first_column", columns)
         value = _float(vector, term, spread=True)
@@ -167,13 +186,13 @@ class ContractionWriter:
             *top.lines, *batch.lines,
             "for (int64_t $r = 0; $r < $depth; ++$r, $to += contraction::NR) {",
             *indent([*step.lines, *_sweep("NV", "$count", body)]),
-            "    for (int $at = ($count + LANES - 1) / LANES * LANES; $at < contraction::NR; ++$at) "
-            "$to[$at] = 0.0f;",
+            "    for (int64_t $at = contraction::ceil_div($count, LANES) * LANES;",
+            "         $at < contraction::NR; ++$at) $to[$at] = 0.0f;",
             "}",
         ]  # fmt: skip
 
     def _lines(
-        self, term: Node, top: Scope, batch: Scope, width: str, bounds: tuple[Bound, ...], first: str
+        self, term: Node, batch: Scope, width: str, bounds: tuple[Bound, ...], first: str
     ) -> list[str]:
         """Copies of whole lines: along the panel (`width` given) or across it."""
         assert isinstance(term, Load)
@@ -191,8 +210,9 @@ class ContractionWriter:
         inner = self._decode(start, decode) if several else []
         address = f"{term.tensor} + {batch.offset_text(offset, names)}"
         return [
-            *top.lines, *batch.lines,
-            f"{call}([&](int64_t $line) {{ {' '.join(inner)} return {address}; }}, $count, $depth, $to);",
+            *(batch.parent.lines if batch.parent else []), *batch.lines,
+            f"{call}([&](int64_t $line) {{ {' '.join(inner)} return {address}; }},",
+            "    $count, $depth, $to);",
         ]  # fmt: skip
 
     def _in_place(self) -> list[str]:
@@ -250,10 +270,12 @@ class ContractionWriter:
             text = scope.spread(scope.as_float(value)).text
             loop = "for (int64_t lane = 0; lane < lanes.count; ++lane)"
             name = self.context.fresh("wide")
-            return [f"const simd::floats {name} = {text};", f"{loop} ({address})[lane] = {name}[lane];"]
+            lines = [f"const simd::floats {name} = {text};"]
+            return [*lines, f"{loop} ({address})[lane] = {name}[lane];"]
         scope.need("integers")
         if dtype is Dtype.BOOL:
-            return [f"simd::store_as({address}, -{scope.spread(scope.as_bool(value)).text}, lanes);"]
+            text = scope.spread(scope.as_bool(value)).text
+            return [f"simd::store_as({address}, -{text}, lanes);"]
         text = scope.spread(scope.as_int(value, 64)).text
         return [f"simd::store_as({address}, {text}, lanes);"]
 

@@ -31,7 +31,7 @@ _MOST_FACTORS = 6
 
 @dataclass(frozen=True)
 class Product:
-    """One sum over the depth axes of `left` (batch, rows, depth) times `right` (batch, depth, columns)."""
+    """A sum over the depth of `left` (batch, rows, depth) times `right` (batch, depth, columns)."""
 
     left: Node
     right: Node

@@ -1,6 +1,6 @@
 """Running sums along the last axis, with a pointwise body.
 
-    out[t, i] = Σ_{j <= i} body(t, j)
+out[t, i] = Σ_{j <= i} body(t, j)
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ from kernelwright.model import Dtype, Family, Lineage, Machine
 from kernelwright.model.dimensions import dimension_to_c
 
 _NAMES = frozenset({
-    "Problem", "row_count", "centre_count", "depth_count", "pack_points", "pack_centres", "distance",
-    "store", "lanes", "nearest", "contraction", "shuffle", "simd",
+    "Problem", "row_count", "centre_count", "depth_count", "pack_points", "pack_centres",
+    "distance", "store", "lanes", "nearest", "contraction", "shuffle", "simd",
     "LANES", "MR", "NV", "UNROLL_K", "PREFETCH",
 })  # fmt: skip
 
@@ -54,7 +54,8 @@ def families(
         block_file(CONTRACTION_TILE), "", block_file(Path(__file__).parent / "pairwise.hpp"), "",
         *struct, "",
         f'extern "C" {signature.workspace_prototype(entry)} {{',
-        f"    return nearest::Sizes(Problem{{{', '.join([*nothing, *numbers])}}}).bytes();", "}", "",
+        f"    const Problem problem{{{', '.join([*nothing, *numbers])}}};",
+        "    return nearest::Sizes(problem).bytes();", "}", "",
         f'extern "C" {signature.prototype(entry, dtype)} {{',
         "    (void)prepared, (void)stream;",
         f"    const Problem problem{{{', '.join([*tensors, *numbers])}}};",
@@ -78,7 +79,8 @@ class _Writer:
             for r in plan.results
         ]
         context.taken |= _NAMES
-        for bound, hint in ((plan.candidate, "j"), (plan.depth, "k"), *((b, "i") for b in plan.rows)):
+        hints = ((plan.candidate, "j"), (plan.depth, "k"), *((b, "i") for b in plan.rows))
+        for bound, hint in hints:
             context.axis_names[bound.axis] = context.fresh(hint)
         context.count_uses([self.point, self.centre, *self.bodies])
         context.blocks |= {"load_floats", "store_floats"}
@@ -102,8 +104,10 @@ class _Writer:
             "void pack_centres(int64_t $first, int $count, float* $to) const {",
             *indent(self._pack_centres()), "}", "",
             "// The squared distance of a point and a centre, as a plain sum.",
-            "float distance(int64_t $row, int64_t $centre) const {", *indent(self._distance()), "}", "",
-            "void store(int64_t $row, int64_t $label, float $least) const {", *indent(self._store()), "}",
+            "float distance(int64_t $row, int64_t $centre) const {",
+            *indent(self._distance()), "}", "",
+            "void store(int64_t $row, int64_t $label, float $least) const {",
+            *indent(self._store()), "}",
         ]  # fmt: skip
         lines = ["struct Problem {", *indent([*fields, "", *methods]), "};"]
         return name_locals(lines, self.context.fresh)
@@ -160,7 +164,8 @@ class _Writer:
             *top.lines,
             "for (int64_t $at = 0; $at < depth_count * contraction::NR; ++$at) $to[$at] = 0.0f;",
             "for (int $r = 0; $r < $count; ++$r) {", *indent(centre.lines),
-            "    for (int64_t $at = 0; $at < depth_count; ++$at) {", *indent([*step.lines, store], 2),
+            "    for (int64_t $at = 0; $at < depth_count; ++$at) {",
+            *indent([*step.lines, store], 2),
             "    }", "}",
         ]  # fmt: skip
 
@@ -171,8 +176,8 @@ class _Writer:
         vector = self._along_depth(both)
         point, centre = self._vector(vector, self.point), self._vector(vector, self.centre)
         name = self.context.fresh("difference")
-        body = [f"const simd::floats {name} = simd::keep({point} - {centre}, simd::floats{{}}, lanes);",
-                f"$total += {name} * {name};"]  # fmt: skip
+        gap = f"simd::keep({point} - {centre}, simd::floats{{}}, lanes)"
+        body = [f"const simd::floats {name} = {gap};", f"$total += {name} * {name};"]
         return [
             *top.lines, *row.lines, *both.lines, "simd::floats $total = {};",
             *self._sweep("depth_count", [*vector.lines, *body]), "return shuffle::sum($total)[0];",
@@ -201,13 +206,13 @@ def _tunables(machine: Machine) -> Tunables:
     wide = "avx512f" in machine.isa
     choices: dict[str, tuple[int | str, ...]] = {
         "LANES": lane_choices(machine),
-        "MR": (12, 14, 8, 6, 4) if wide else (6, 4, 3, 8),
-        "NV": (2, 4, 3, 1) if wide else (2, 1, 3),
+        "MR": (6, 12, 14, 8, 4) if wide else (6, 4, 3, 8),
+        "NV": (4, 2, 3, 1) if wide else (2, 1, 3),
         "UNROLL_K": (4, 1, 2, 8, 16), "PREFETCH": (0, 4, 8),
     }  # fmt: skip
     constraints = (f"MR * NV + NV + 1 <= {32 if wide else 16}",)
     departures: tuple[dict[str, int | str], ...] = (
-        {"MR": 14, "UNROLL_K": 1}, {"MR": 6, "NV": 4}, {"MR": 8, "NV": 3}, {"UNROLL_K": 1},
-        {"MR": 6, "NV": 4, "UNROLL_K": 16}, {"MR": 4, "NV": 2},
+        {"UNROLL_K": 16}, {"MR": 14, "NV": 2, "UNROLL_K": 1}, {"MR": 12, "NV": 2},
+        {"MR": 8, "NV": 3}, {"UNROLL_K": 1}, {"MR": 4, "NV": 2},
     )  # fmt: skip
     return Tunables(choices | toolchain_choices(machine), constraints, departures)

@@ -94,7 +94,8 @@ def _problem(context: Context, plan: ScanPlan) -> list[str]:
     fetches = [f"__builtin_prefetch({address});" for _, address in vector.loads]
     methods = [
         "// The summed value in column `$at` and the lanes after it.",
-        "template <class Lanes> INLINED simd::floats value(int64_t $row, int64_t $at, Lanes lanes) const {",
+        "template <class Lanes>",
+        "INLINED simd::floats value(int64_t $row, int64_t $at, Lanes lanes) const {",
         *indent([*top.lines, *row.lines, *vector.lines, f"return {value};"]), "}",
         "INLINED void prefetch(int64_t $row, int64_t $at) const {",
         *indent([*row.lines, *fetches]), "}",

@@ -24,13 +24,16 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// One step of k: a rank-one update of the register tile.
-template <int AI>
+// One step of k: a rank-one update of the register tile; `keep` also packs the row of B.
+template <int AI, bool keep>
 inline __attribute__((always_inline)) void rank_one(vec (&acc)[MR][NV], const float* a,
-                                                    const float* b) {
+                                                    const float* b, float* kept) {
   vec columns[NV];
   KW_UNROLL
-  for (int v = 0; v < NV; ++v) columns[v] = *(const vec_u*)(b + v * LANES);
+  for (int v = 0; v < NV; ++v) {
+    columns[v] = *(const vec_u*)(b + v * LANES);
+    if (keep) *(vec_u*)(kept + v * LANES) = columns[v];
+  }
   KW_UNROLL
   for (int i = 0; i < MR; ++i) {
     const vec row = a[i * AI] - vec{};
@@ -39,10 +42,11 @@ inline __attribute__((always_inline)) void rank_one(vec (&acc)[MR][NV], const fl
   }
 }
 
-// tile(i, j) (+)= sum over k of a panel of A times a panel of B whose rows are `ldb` apart.
-template <bool a_inner_k>
+// tile(i, j) (+)= sum over k of a panel of A times a panel of B whose rows are `ldb` apart; with
+// `keep`, the panel of B is packed into `kept` on the way.
+template <bool a_inner_k, bool keep = false>
 inline void micro_kernel(int64_t depth, const float* a, const float* b, int64_t ldb, float* tile,
-                         bool accumulate) {
+                         bool accumulate, float* kept = nullptr) {
   constexpr int AI = a_inner_k ? KB : 1, AK = a_inner_k ? 1 : MR;
   vec acc[MR][NV];
   KW_UNROLL
@@ -53,7 +57,7 @@ inline void micro_kernel(int64_t depth, const float* a, const float* b, int64_t 
   }
   int64_t k = 0;
   for (; k + KB <= depth; k += KB, a += MR * KB) {
-    for (int inner = 0; inner < KB; inner += UNROLL_K, b += UNROLL_K * ldb) {
+    for (int inner = 0; inner < KB; inner += UNROLL_K, b += UNROLL_K * ldb, kept += UNROLL_K * NR) {
       KW_UNROLL
       for (int u = 0; u < UNROLL_K; ++u) {
 #if PREFETCH > 0
@@ -61,12 +65,12 @@ inline void micro_kernel(int64_t depth, const float* a, const float* b, int64_t 
         for (int line = 0; line < NR; line += 16)
           __builtin_prefetch(b + (u + PREFETCH) * ldb + line);
 #endif
-        rank_one<AI>(acc, a + (inner + u) * AK, b + u * ldb);
+        rank_one<AI, keep>(acc, a + (inner + u) * AK, b + u * ldb, kept + u * NR);
       }
     }
   }
   const int rest = int(depth - k);
-  for (int u = 0; u < rest; ++u, b += ldb) rank_one<AI>(acc, a + u * AK, b);
+  for (int u = 0; u < rest; ++u, b += ldb, kept += NR) rank_one<AI, keep>(acc, a + u * AK, b, kept);
   KW_UNROLL
   for (int i = 0; i < MR; ++i) {
     KW_UNROLL
