@@ -158,7 +158,8 @@ def indices():
     """Arg-reduction, integer sums, booleans out and a gather, in one program."""
     positive = op("gt", load("x", "t", "h"), 0.0)
     signature = Signature(
-        (tensor("x", "T", "H"), tensor("k", "T", "H", dtype=Dtype.I32), tensor("ids", "T", dtype=Dtype.I64)),
+        (tensor("x", "T", "H"), tensor("k", "T", "H", dtype=Dtype.I32),
+         tensor("ids", "T", dtype=Dtype.I64)),
         (tensor("first", "T", dtype=Dtype.I64), tensor("count", "T", dtype=Dtype.I64),
          tensor("flag", "T", "H", dtype=Dtype.BOOL), tensor("rows", "T", "H")),
     )  # fmt: skip
@@ -191,7 +192,8 @@ def compile_source(source: str, folder: Path, tunables, optimise="-O1") -> Path:
     path, library = folder / f"{name}.cpp", folder / f"{name}.so"
     path.write_text(source)
     command = ["g++", "-std=c++17", "-fPIC", "-shared", "-fopenmp", optimise, "-march=native",
-               "-Wno-psabi", *macros, f"-I{include_folder()}", str(path), "-o", str(library)]  # fmt: skip
+               "-Wno-psabi", *macros, f"-I{include_folder()}", str(path),
+               "-o", str(library)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[:3000]
     return library

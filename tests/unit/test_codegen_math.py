@@ -28,9 +28,11 @@ INCLUDES = "\n".join(f"#include {h}" for h in (
 def points():
     generator = np.random.default_rng(1)
     special = [0.0, -0.0, np.inf, -np.inf, np.nan, 88.72, 88.73, 89, -87.4, -103.9, -104, 1e-40,
-               -1e-40, 0.625, 1e10, -3e38, 0.5, 1.5, 2.5, 8388609, -126, -149, -151, 127.9, 128]  # fmt: skip
+               -1e-40, 0.625, 1e10, -3e38, 0.5, 1.5, 2.5, 8388609, -126, -149, -151, 127.9,
+               128]  # fmt: skip
     parts = [special, generator.standard_normal(20000) * 3, generator.uniform(-110, 110, 20000),
-             np.exp(generator.uniform(-90, 88, 20000)) * generator.choice([-1, 1], 20000)]  # fmt: skip
+             np.exp(generator.uniform(-90, 88, 20000)) * generator.choice([-1, 1], 20000),
+             ]  # fmt: skip
     values = np.concatenate(parts).astype(np.float32)
     return np.concatenate([values, np.zeros(-len(values) % 32, np.float32)])
 
@@ -43,7 +45,8 @@ def library(request, tmp_path_factory):
         source += f"""
 extern "C" void apply_{name}(const float* x, float* y, int64_t n) {{
     constexpr simd::all_lanes lanes{{}};
-    for (int64_t i = 0; i < n; i += LANES) simd::store(y + i, simd::{name}(simd::load(x + i, lanes)), lanes);
+    for (int64_t i = 0; i < n; i += LANES)
+        simd::store(y + i, simd::{name}(simd::load(x + i, lanes)), lanes);
 }}"""
     folder = tmp_path_factory.mktemp("math")
     return ctypes.CDLL(str(programs.compile_source(source, folder, {"LANES": request.param})))

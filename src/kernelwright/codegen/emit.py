@@ -144,7 +144,8 @@ class Scope:
             return value
         if value.text.isidentifier():
             return value
-        name = self.local(functions.hint(node) if isinstance(node, Apply) else f"{node.tensor}_at")
+        hint = f"{node.tensor}_at" if isinstance(node, Load) else functions.hint(node)
+        name = self.local(hint)
         self.lines.append(f"const {self.type_of(value)} {name} = {bare(value.text)};")
         return Value(name, value.kind, value.vector, value.width)
 

@@ -46,8 +46,9 @@ HEAVY = {
 """Rough instructions per vector; everything else is about one."""
 
 
-def hint(node: Apply) -> str:
+def hint(node: Node) -> str:
     """A name for the result of an operation."""
+    assert isinstance(node, Apply)
     return {"max": "greater", "min": "lesser", "where": "chosen"}.get(node.op, f"{node.op}_of")
 
 
@@ -326,7 +327,8 @@ def _vector_call(scope: Scope, op: str, texts: list[str]) -> str:
         )
     scope.need("per_lane")
     names = ", ".join(f"float {n}" for n in "ab"[: len(texts)])
-    return f"simd::per_lane({', '.join(texts)}, []({names}) {{ return {_RARE[op].format('a', 'b')}; }})"
+    call = _RARE[op].format("a", "b")
+    return f"simd::per_lane({', '.join(texts)}, []({names}) {{ return {call}; }})"
 
 
 def _scalar_call(scope: Scope, op: str, texts: list[str]) -> str:

@@ -13,10 +13,10 @@ from dataclasses import replace
 from kernelwright.expr.nodes import Extent, Load, Node, Parameter, Program, Reduce, Scan, transform
 from kernelwright.model import Signature, TensorArgument
 
-RESERVED = frozenset(
+_WORDS = (
     # what the generated code itself uses
-    "LANES UNROLL STREAM CACHE_ROW ROWS PREFETCH AHEAD INLINED MAX_TEAM CXX FLAGS INFINITY NAN simd "
-    "lanes acc nth lane mine split leader turn team scratch part row base block begin end floats "
+    "LANES UNROLL STREAM CACHE_ROW ROWS PREFETCH AHEAD INLINED MAX_TEAM CXX FLAGS INFINITY NAN "
+    "simd lanes acc nth lane mine split leader turn team scratch part row base block begin end floats "
     "kept_row prepared workspace workspace_bytes stream kernel "
     # C++ and its library in the global namespace
     "auto bool break case catch char class const continue default delete do double else enum "
@@ -25,8 +25,9 @@ RESERVED = frozenset(
     "typedef union typename unsigned using virtual void volatile while and or not xor asm true "
     "false std bf16 f16 "
     "exp exp2 expm1 log log2 log1p sin cos tan tanh sinh cosh asin acos atan atan2 sqrt floor ceil "
-    "trunc erf erfc pow fmod fabs abs round gamma index time y0 y1 j0 j1 yn jn div free".split()
+    "trunc erf erfc pow fmod fabs abs round gamma index time y0 y1 j0 j1 yn jn div free"
 )
+RESERVED = frozenset(_WORDS.split())
 
 
 def without_reserved(program: Program, entry: str) -> Program:

@@ -11,83 +11,16 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from kernelwright.codegen.accumulators import Accumulators
 from kernelwright.codegen.emit import Context, Scope, Value, bare
-from kernelwright.codegen.functions import HEAVY, float_text
-from kernelwright.expr.nodes import Apply, Axis, Load, Node, walk
-from kernelwright.expr.polynomial import ONE
-from kernelwright.expr.rowwise import Bound, Nest, Reduction, Store, stride_of
-from kernelwright.model import Dtype
+from kernelwright.codegen.stores import Stores
+from kernelwright.codegen.sweeps import Sweep, cached_terms, sweeps
+from kernelwright.expr.nodes import Node, walk
+from kernelwright.expr.rowwise import Bound, Nest, stride_of
 from kernelwright.model.dimensions import dimension_to_c
 
 _SERIAL_BELOW = 16384
 """Elements below which waking the team costs more than it saves."""
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """Work of one level over the same columns."""
-
-    level: int
-    columns: tuple[Bound, ...]
-    reductions: tuple[Reduction, ...]
-    stores: tuple[Store, ...]
-
-    @property
-    def axis(self) -> str:
-        """The vectorised axis."""
-        return self.columns[-1].axis
-
-    @property
-    def roots(self) -> list[Node]:
-        """All terms computed."""
-        return [work.body for work in (*self.reductions, *self.stores)]
-
-
-def sweeps(nest: Nest) -> tuple[Sweep, ...]:
-    """The sweeps of a nest in order."""
-    found: list[Sweep] = []
-    for level in range(nest.levels):
-        work = [w for w in (*nest.reductions, *nest.stores) if w.level == level and w.columns]
-        for columns in dict.fromkeys(w.columns for w in work):
-            mine = [w for w in work if w.columns == columns]
-            reductions = tuple(w for w in mine if isinstance(w, Reduction))
-            stores = tuple(w for w in mine if isinstance(w, Store))
-            found.append(Sweep(level, columns, reductions, stores))
-    return tuple(found)
-
-
-def cached_terms(nest: Nest) -> dict[Node, tuple[Bound, ...]]:
-    """Terms worth keeping for a later sweep: shared along the same columns and not just a load."""
-    found: dict[Node, tuple[Bound, ...]] = {}
-    before: dict[tuple[Bound, ...], set[Node]] = {}
-    for sweep in sweeps(nest):
-        known = before.setdefault(sweep.columns, set())
-        stack, seen = list(sweep.roots), set[Node]()
-        while stack:
-            node = stack.pop()
-            if node in seen or isinstance(node, Load):
-                continue
-            seen.add(node)
-            if node in known and _worth_keeping(node, sweep.axis):
-                found[node] = sweep.columns
-            else:
-                stack.extend(node.children)
-        known.update(walk(*sweep.roots))
-    return found
-
-
-def _worth_keeping(node: Node, axis: str) -> bool:
-    if not isinstance(node, Apply):
-        return False
-    inside = [n for n in walk(node) if isinstance(n, Load | Apply)]
-    varying = [n for n in inside if _varies(n, axis)]
-    loads = sum(isinstance(n, Load) for n in varying)
-    heavy = sum(HEAVY.get(n.op, 0) for n in varying if isinstance(n, Apply))
-    return loads > 1 or heavy > 6
-
-
-def _varies(node: Node, axis: str) -> bool:
-    return any(n is Axis(axis) for n in walk(node))
 
 
 @dataclass
@@ -103,6 +36,8 @@ class NestWriter:
         context, nest = self.context, self.nest
         context.row_values |= {r.value for r in nest.reductions}
         self.sweeps = sweeps(nest)
+        self.accumulators = Accumulators(context)
+        self.stores = Stores(context, self.features)
         self.kept = list(cached_terms(nest))
         self.kept = [n for n in self.kept if context.kinds.of(n) == "float"]
         self.kept_columns = cached_terms(nest)
@@ -145,7 +80,8 @@ class NestWriter:
             f"    const bool split = {self.row_count} < omp_get_num_threads();",
             *self._leader(),
             "    const simd::Range mine =",
-            f"        split ? simd::Range{{0, {self.row_count}}} : simd::share({self.row_count}, 1);",
+            f"        split ? simd::Range{{0, {self.row_count}}} "
+            f": simd::share({self.row_count}, 1);",
             *self._parts(),
             "    int turn = 0;",
             *self._scratch(),
@@ -209,19 +145,8 @@ class NestWriter:
     def _row_stores(self, scope: Scope, level: int) -> None:
         for store in self.nest.stores:
             if store.level == level and not store.columns:
-                lines = self._scalar_store(scope, store)
+                lines = self.stores.scalar(scope, store)
                 scope.lines += [f"if (leader) {lines}"]
-
-    def _scalar_store(self, scope: Scope, store: Store) -> str:
-        value = scope.value(store.body)
-        dtype = self.context.dtypes[store.tensor]
-        offset = scope.offset_text(scope.offset(store.offset))
-        if dtype.is_float:
-            scope.need("scalars_f16" if dtype is Dtype.F16 else "scalars")
-            pointer = store.tensor if offset == "0" else f"{store.tensor} + {offset}"
-            return f"simd::put({pointer}, {scope.as_float(value).text});"
-        value = scope.as_bool(value) if dtype is Dtype.BOOL else scope.as_int(value, 64)
-        return f"{store.tensor}[{offset}] = ({dtype.c_type})({value.text});"
 
     def _blocked(self, call: Scope) -> list[str]:
         """Several rows at once: what they share is loaded once, and more loads are in flight."""
@@ -231,16 +156,16 @@ class NestWriter:
         outer = Scope(self.context, call, [])
         per_row = Scope(self.context, outer, [bound.axis, "row"])
         vector = Scope(self.context, per_row, [sweep.axis], sweep.axis)
-        offers = [self._accumulate(vector, r, "[nth][acc]") for r in sweep.reductions]
+        offers = [self.accumulators.accumulate(vector, r, "[nth][acc]") for r in sweep.reductions]
         inner = [f"const int64_t {name} = base + nth;", *per_row.lines, *self._prefetches(vector)]
         inner += [*vector.lines, *offers]
         final = Scope(self.context, outer, [bound.axis, "row"])
         final.lines.append(f"const int64_t {name} = base + nth;")
         for reduction in sweep.reductions:
-            self._finish(final, reduction, "[nth]")
+            self.accumulators.finish(final, reduction, "[nth]")
         self._row_stores(final, 0)
         self._row_stores(final, 1)
-        settle = self._settle(sweep, "[nth]")
+        settle = self.accumulators.settle(sweep, "[nth]")
         if settle:
             settle = (
                 f", [&] {{ simd::unrolled<rows_at_once>([&](auto nth) INLINED {{ {settle} }}); }}"
@@ -257,7 +182,7 @@ class NestWriter:
             "const auto block = [&](auto nth_rows, int64_t base) INLINED {",
             "    constexpr int rows_at_once = nth_rows;",
         ]
-        lines += _indent([self._declare(r, "[rows_at_once]") for r in sweep.reductions])
+        lines += _indent([self.accumulators.declare(r, "[rows_at_once]") for r in sweep.reductions])
         part = self._part(sweep.columns)
         lines += [
             f"    simd::sweep<UNROLL>({part}.begin, {part}.end, {step[0]}",
@@ -273,7 +198,8 @@ class NestWriter:
             f"int64_t {name} = mine.begin;",
             f"for (; {name} + ROWS <= mine.end; {name} += ROWS) "
             f"block(std::integral_constant<int, ROWS>{{}}, {name});",
-            f"for (; {name} < mine.end; ++{name}) block(std::integral_constant<int, 1>{{}}, {name});",
+            f"for (; {name} < mine.end; ++{name}) "
+            f"block(std::integral_constant<int, 1>{{}}, {name});",
         ]
         return [*outer.lines, *lines]
 
@@ -286,14 +212,15 @@ class NestWriter:
     def _parts(self) -> list[str]:
         parts = {self._part(s.columns): dimension_to_c(s.columns[0].extent) for s in self.sweeps}
         return [
-            f"    const simd::Range {name} = split ? simd::share({extent}, 64) : simd::Range{{0, {extent}}};"
+            f"    const simd::Range {name} = "
+            f"split ? simd::share({extent}, 64) : simd::Range{{0, {extent}}};"
             for name, extent in parts.items()
         ]
 
     def _sweep(self, row: Scope, sweep: Sweep) -> None:
         """One sweep inside a row: declarations, loops, results."""
         row.lines += ["", f"// {self._describe(sweep)}"]
-        row.lines += [self._declare(r, "") for r in sweep.reductions]
+        row.lines += [self.accumulators.declare(r, "") for r in sweep.reductions]
         outer = [b.axis for b in sweep.columns[:-1]]
         nested = Scope(self.context, row, outer) if outer else row
         vector = Scope(self.context, nested, [sweep.axis], sweep.axis)
@@ -306,7 +233,7 @@ class NestWriter:
             row.lines += self._loop(sweep, f"{part}.begin", f"{part}.end", inner)
         vector.close()
         for reduction in sweep.reductions:
-            self._finish(row, reduction, "")
+            self.accumulators.finish(row, reduction, "")
 
     def _outer_loops(self, sweep: Sweep, nested: Scope, inner: list[str]) -> list[str]:
         extent = dimension_to_c(sweep.columns[-1].extent)
@@ -323,8 +250,8 @@ class NestWriter:
         return lines
 
     def _bodies(self, vector: Scope, sweep: Sweep) -> list[str]:
-        offers = [self._accumulate(vector, r, "[acc]") for r in sweep.reductions]
-        writes = [line for s in sweep.stores for line in self._store(vector, s)]
+        offers = [self.accumulators.accumulate(vector, r, "[acc]") for r in sweep.reductions]
+        writes = [line for s in sweep.stores for line in self.stores.vector(vector, s, sweep)]
         hints = [*self._prefetches(vector), *self._ahead(vector, sweep)]
         self._seen_loads().update(load for load, _ in vector.loads)
         return [*hints, *vector.lines, *offers, *writes]
@@ -338,9 +265,9 @@ class NestWriter:
         column = self.context.axis_names[sweep.axis]
         number = " acc" if sweep.reductions else ""
         head = f"[&](int64_t {column}, auto lanes, auto{number}) INLINED {{"
-        settle = self._settle(sweep, "")
+        settle = self.accumulators.settle(sweep, "")
         tail = f"}}, [&] {{ {settle} }});" if settle else "});"
-        stream = next((s for s in sweep.stores if self._streams(s, sweep)), None)
+        stream = next((s for s in sweep.stores if self.stores.streams(s, sweep)), None)
         call = f"simd::sweep<UNROLL>({begin}, {end}, {head}"
         if stream is not None:
             self.context.blocks.add("sweep_lines")
@@ -424,168 +351,6 @@ class NestWriter:
 
         return read
 
-    # -- reductions ----------------------------------------------------------------------------
-
-    def _is_blocked_sum(self, reduction: Reduction) -> bool:
-        return reduction.op == "sum" and reduction.value.kind == "float"
-
-    def _settle(self, sweep: Sweep, index: str) -> str:
-        if sweep.stores:
-            return ""
-        sums = [r for r in sweep.reductions if self._is_blocked_sum(r)]
-        return " ".join(f"{r.value.name}_lanes{index}.settle();" for r in sums)
-
-    def _declare(self, reduction: Reduction, rows: str) -> str:
-        """The accumulators of a reduction."""
-        name, op = f"{reduction.value.name}_lanes", reduction.op
-        if op in ("argmax", "argmin"):
-            self.context.blocks.add("best")
-            return f"simd::best<{1 if op == 'argmax' else -1}> {name}{rows}[UNROLL];"
-        self.context.blocks.add("across")
-        if self._is_blocked_sum(reduction):
-            self.context.blocks.add("blocked_sum")
-            return f"simd::blocked_sum<UNROLL> {name}{rows};"
-        identity = self._identity(reduction)
-        kind = "floats" if reduction.value.kind == "float" else "longs"
-        kind = "ints" if reduction.value.kind == "bool" else kind
-        if rows:
-            loops = "for (auto& row_lanes : {0}) for (auto& lane : row_lanes) lane = {1};"
-        else:
-            loops = "for (auto& lane : {0}) lane = {1};"
-        return f"simd::{kind} {name}{rows}[UNROLL]; " + loops.format(name, identity)
-
-    def _identity(self, reduction: Reduction) -> str:
-        kind, op = reduction.value.kind, reduction.op
-        if kind == "bool":
-            return "simd::splat(true)" if op == "all" else "simd::splat(false)"
-        if kind == "int":
-            values = {"sum": "0", "prod": "1", "max": "INT64_MIN", "min": "INT64_MAX"}
-            return f"simd::splat((int64_t){values[op]})"
-        values = {"sum": 0.0, "prod": 1.0, "max": float("-inf"), "min": float("inf")}
-        return f"simd::splat({float_text(values[op])})"
-
-    def _operand(self, scope: Scope, reduction: Reduction) -> str:
-        value = scope.value(reduction.body)
-        if reduction.op in ("argmax", "argmin"):
-            return scope.spread(scope.as_float(value)).text
-        if reduction.value.kind == "float":
-            value = scope.as_float(value)
-        elif reduction.value.kind == "bool":
-            value = scope.as_bool(value)
-        else:
-            value = scope.as_int(value, 64)
-        return scope.spread(value).text
-
-    def _accumulate(self, scope: Scope, reduction: Reduction, index: str) -> str:
-        """The statement that takes one vector into the accumulators."""
-        name, op, operand = (
-            f"{reduction.value.name}_lanes",
-            reduction.op,
-            self._operand(scope, reduction),
-        )
-        if op in ("argmax", "argmin"):
-            column = self.context.axis_names[reduction.columns[-1].axis]
-            return f"{name}{index}.offer({operand}, {column}, lanes);"
-        identity = self._identity(reduction)
-        if self._is_blocked_sum(reduction):
-            row = index.removesuffix("[acc]")
-            return f"{name}{row}.add(acc, simd::keep({operand}, {identity}, lanes));"
-        target, kept = f"{name}{index}", f"simd::keep({operand}, {identity}, lanes)"
-        if op in ("max", "min"):
-            self.context.blocks |= {"extremes", "across_extremes"}
-            # a greater or NaN operand is rare: it goes first, so that NaN stays
-            return f"{target} = simd::{op}imum({kept}, {target});"
-        symbol = {"sum": "+", "prod": "*", "any": "|", "all": "&"}[op]
-        return f"{target} {symbol}= {kept};"
-
-    def _finish(self, scope: Scope, reduction: Reduction, index: str) -> None:
-        """Combine lanes, accumulators and, where a row is split, threads."""
-        name, op, kind = reduction.value.name, reduction.op, reduction.value.kind
-        lanes = f"{name}_lanes{index}"
-        if op in ("argmax", "argmin"):
-            sign = 1 if op == "argmax" else -1
-            scope.lines += [
-                f"simd::winner {name}_best = simd::best<{sign}>::across({lanes});",
-                f"if (split) {name}_best = simd::across_team(team, turn, {name}_best, simd::best_of<{sign}>{{}});",
-                f"const int64_t {name} = {name}_best.index;",
-            ]
-            return
-        combine = {"sum": "plus_of", "prod": "times_of", "max": "greater_of", "min": "lesser_of",
-                   "any": "either_of", "all": "both_of"}[op]  # fmt: skip
-        total = (
-            f"{lanes}.total()"
-            if self._is_blocked_sum(reduction)
-            else (f"simd::across({lanes}, simd::{combine}{{}})")
-        )
-        kind_c = {"float": "float", "int": "int64_t", "bool": "int32_t"}[kind]
-        scope.lines += [
-            f"{kind_c} {name} = {total};",
-            f"if (split) {name} = simd::across_team(team, turn, {name}, simd::{combine}{{}});",
-        ]
-
-    # -- stores --------------------------------------------------------------------------------
-
-    def _streams(self, store: Store, sweep: Sweep) -> bool:
-        """Whether whole lines of this output can be written: it advances by one per column."""
-        dtype = self.context.dtypes[store.tensor]
-        offset = self.context.integers.polynomial(store.offset)
-        lead = next(
-            (
-                s
-                for s in sweep.stores
-                if self.context.dtypes[s.tensor] in _STREAMED
-                and stride_of(self.context.integers.polynomial(s.offset), sweep.axis) == ONE
-            ),
-            None,
-        )
-        if lead is None or dtype not in _STREAMED:
-            return False
-        same = offset == self.context.integers.polynomial(lead.offset)
-        return same and dtype.itemsize == self.context.dtypes[lead.tensor].itemsize
-
-    def _store(self, scope: Scope, store: Store) -> list[str]:
-        """The statements that write one vector of an output."""
-        sweep = next(s for s in self.sweeps if store in s.stores)
-        value = scope.value(store.body)
-        dtype = self.context.dtypes[store.tensor]
-        offset = scope.offset(store.offset)
-        contiguous = stride_of(offset, sweep.axis) == ONE
-        if dtype.is_float:
-            value = scope.spread(scope.as_float(value))
-        elif dtype is Dtype.BOOL:
-            value = scope.spread(scope.as_bool(value))
-        else:
-            value = scope.spread(scope.as_int(value, 64 if dtype is Dtype.I64 else value.width))
-        if contiguous and dtype in _STREAMED:
-            suffix = {Dtype.F32: "floats", Dtype.BF16: "bf16", Dtype.F16: "f16"}[dtype]
-            streams = self._streams(store, sweep)
-            scope.need(f"{'write' if streams else 'store'}_{suffix}")
-            if streams:
-                self.features.add("STREAM")
-            verb = "write" if streams else "store"
-            return [
-                f"simd::{verb}({scope.address(store.tensor, offset)}, {bare(value.text)}, lanes);"
-            ]
-        if contiguous and not dtype.is_float:
-            scope.need("integers")
-            text = f"-{value.text}" if dtype is Dtype.BOOL else value.text
-            return [f"simd::store_as({scope.address(store.tensor, offset)}, {text}, lanes);"]
-        return self._scatter(scope, store, value, dtype, sweep.axis)
-
-    def _scatter(
-        self, scope: Scope, store: Store, value: Value, dtype: Dtype, axis: str
-    ) -> list[str]:
-        name = scope.local("result")
-        column = self.context.axis_names[axis]
-        offset = scope.offset_text(scope.offset(store.offset), {axis: f"({column} + lane)"})
-        lines = [f"const {scope.type_of(value)} {name} = {bare(value.text)};"]
-        loop = "for (int64_t lane = 0; lane < lanes.count; ++lane)"
-        if dtype.is_float:
-            scope.need("scalars_f16" if dtype is Dtype.F16 else "scalars")
-            return [*lines, f"{loop} simd::put({store.tensor} + {offset}, {name}[lane]);"]
-        sign = "-" if dtype is Dtype.BOOL else ""
-        return [*lines, f"{loop} {store.tensor}[{offset}] = ({dtype.c_type})({sign}{name}[lane]);"]
-
     # -- pointwise -----------------------------------------------------------------------------
 
     def _pointwise(self, call: Scope) -> list[str]:
@@ -594,7 +359,7 @@ class NestWriter:
         rows = self.nest.rows
         if not self.sweeps:
             scope = Scope(self.context, call, [])
-            stores = [self._scalar_store(scope, store) for store in self.nest.stores]
+            stores = [self.stores.scalar(scope, store) for store in self.nest.stores]
             return [*scope.lines, *stores]
         sweep = self.sweeps[0]
         row = Scope(self.context, call, [b.axis for b in rows] + ["row"])
@@ -619,9 +384,6 @@ class NestWriter:
         ]
         loop = f"for (int64_t row = mine.begin / {extent}; row * {extent} < mine.end; ++row) {{"
         return [*head, *_indent([loop, *_indent(lines), "}"]), *self._fence(), "}"]
-
-
-_STREAMED = (Dtype.F32, Dtype.BF16, Dtype.F16)
 
 
 def _axis_name(extent: str) -> str:

@@ -10,9 +10,11 @@ from kernelwright.codegen.emit import Context, Scope
 from kernelwright.codegen.functions import HEAVY
 from kernelwright.codegen.library import paste
 from kernelwright.codegen.naming import without_reserved
-from kernelwright.codegen.nests import NestWriter, kept_row_text, sweeps
+from kernelwright.codegen.nests import NestWriter, kept_row_text
+from kernelwright.codegen.sweeps import sweeps
 from kernelwright.expr.integers import Integers
 from kernelwright.expr.nodes import Apply, Load, Program, free_axes, walk
+from kernelwright.expr.pretty import pretty
 from kernelwright.expr.rowwise import RowwisePlan, match, stride_of
 from kernelwright.model import Dtype, Family, Lineage, Machine, TunableValue, evaluate_dimension
 
@@ -30,7 +32,7 @@ def families(
     features = set[str]().union(*(w.features for w in writers))
     tunables = plan_tunables(plan, program, features, dtype, machine, sizes)
     name = "pointwise" if plan.pointwise else "rowwise"
-    source = _source(name, context, tunables, writers, [*call.lines, *body], entry)
+    source = _source(name, context, tunables, writers, [*call.lines, *body], entry, pretty(program))
     return (Family(name, "cpp", entry, source, Lineage("recipe", note=name), tunables.defaults()),)
 
 
@@ -80,11 +82,12 @@ def _source(
     writers: list[NestWriter],
     body: list[str],
     entry: str,
+    formula: str,
 ) -> str:
     signature = context.signature
-    parts = [f"// {name}: {', '.join(t.name for t in signature.outputs)} from "
-             f"{', '.join(t.name for t in signature.inputs)}, {context.dtype} workloads.",
-             tunables.declarations(), "", INCLUDES, "", paste(context.blocks), ""]  # fmt: skip
+    parts = [f"// A {name} kernel, {context.dtype} workloads:", "//"]
+    parts += [f"//     {line}" for line in formula.splitlines()]
+    parts += ["//", tunables.declarations(), "", INCLUDES, "", paste(context.blocks), ""]
     kept = kept_row_text(writers)
     arguments = [f"int64_t {d}" for d in signature.dimensions]
     arguments += [f"{s.c_type} {s.name}" for s in signature.scalars]
@@ -136,11 +139,12 @@ def plan_tunables(
     if "CACHE_ROW" in features:
         choices["CACHE_ROW"] = (1, 0)
     if "ROWS" in features:
-        choices["ROWS"] = (2, 4, 1, 8)
+        choices["ROWS"] = (4, 2, 1, 8)
     if "AHEAD" in features:
         choices["AHEAD"] = (1, 0)
     if "PREFETCH" in features:
-        choices["PREFETCH"] = (0, 512, 1024, 2048, 4096)
+        ahead = (1024, 0) if plan.pointwise or "ROWS" in features else (0, 1024)
+        choices["PREFETCH"] = (*ahead, 512, 2048, 4096)
     compilers = sorted((t.name for t in machine.toolchains), key=lambda n: ("clang" not in n, n))
     if compilers:
         choices["CXX"] = tuple(compilers)
@@ -155,9 +159,9 @@ def _departures(choices: Mapping[str, tuple[TunableValue, ...]]) -> tuple[Values
     if "AHEAD" in choices:
         found += [{"AHEAD": 0, "PREFETCH": 1024}]
     if "PREFETCH" in choices:
-        found += [{"PREFETCH": 1024}, {"PREFETCH": 2048, "UNROLL": 1}]
+        found += [{"PREFETCH": choices["PREFETCH"][1]}, {"PREFETCH": 2048, "UNROLL": 1}]
     if "ROWS" in choices:
-        found += [{"ROWS": 4, "PREFETCH": 1024}]
+        found += [{"ROWS": 2}, {"ROWS": 8, "UNROLL": 2}]
     found += [{"UNROLL": choices["UNROLL"][1]}, {"LANES": choices["LANES"][1]}]
     if "STREAM" in choices:
         found += [{"STREAM": choices["STREAM"][1]}]
@@ -184,8 +188,8 @@ def predicted_us(
 
     The memory part counts a line that is written without streaming twice, since it is read first.
     The compute part counts rough instructions per vector and, for reductions, the latency of a
-    chain of accumulators. The greater of the two is the time, plus a part of the lesser that depends on how well the two
-    overlap.
+    chain of accumulators. The greater of the two is the time, plus a part of the lesser that
+    depends on how well the two overlap.
     """
     plan = match(program)
     if plan is None:

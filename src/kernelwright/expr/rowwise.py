@@ -11,7 +11,7 @@ so that a contiguous pointwise program of any rank is a single loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from kernelwright.expr.integers import Integers
@@ -351,7 +351,9 @@ def _merge_rows(nest: Nest) -> Nest:
     return Nest(merged, reductions, stores)
 
 
-def merge_axes(bounds: tuple[Bound, ...], roots: list[Node], offsets: list[Node]):
+def merge_axes(
+    bounds: tuple[Bound, ...], roots: list[Node], offsets: list[Node]
+) -> tuple[tuple[Bound, ...], Callable[[Node], Node]]:
     """Merge neighbours that always move together, and how to rewrite terms for it."""
     dropped: dict[str, Node] = {}
     integers = Integers({})
