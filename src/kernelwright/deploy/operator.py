@@ -35,7 +35,7 @@ class OperatorText:
     reference_file: str
     reference_name: str
     shipped_isa: str | None
-    """Fingerprint of the machine that `best.so` was built for; None: none is shipped."""
+    """Fingerprint of the machine that `libbest.so` was built for; None: none is shipped."""
 
 
 def render_operator(public: PublicProblem, dtype: Dtype, text: OperatorText) -> str:

@@ -29,7 +29,7 @@ class WinnerFiles:
     reference: Path
     """The reference's file, for what the kernel cannot take."""
     library: Path | None
-    """`best.so`."""
+    """`libbest.so`."""
 
 
 def write_winner(
@@ -64,10 +64,10 @@ def write_winner(
         header=folder / "kernelwright.h",
         operator=folder / "best.py",
         reference=folder / f"reference{Path(reference.path).suffix}",
-        library=None if library is None else folder / "best.so",
+        library=None if library is None else folder / "libbest.so",
     )
     toolchain, flags = _how_built(candidate, machine)
-    command = [toolchain.name, *flags, "best.cpp", "-o", "best.so"]
+    command = [toolchain.name, *flags, "best.cpp", "-o", "libbest.so"]
     headline = f"{public.name} in {dtype}: {candidate.family or 'a kernel'}, by kernelwright."
     notes = [headline, *evidence, f"Judged as built by {toolchain.version} on {machine.cpu}."]
     source = bound_source(candidate, notes, command)
@@ -87,9 +87,9 @@ def write_winner(
     _copy(include_folder() / "kernelwright.h", files.header)
     _copy(Path(reference.path), files.reference)
     if library is None:
-        (folder / "best.so").unlink(missing_ok=True)
+        (folder / "libbest.so").unlink(missing_ok=True)
     else:
-        _copy(library, folder / "best.so")
+        _copy(library, folder / "libbest.so")
     files.operator.write_text(operator)
     return files
 

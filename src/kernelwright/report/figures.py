@@ -53,7 +53,7 @@ def roofline(evidence: Evidence) -> Figure | None:
     traces += _points(evidence, result, at)
     points = [t for t in traces if t["mode"] == "markers"]
     rates = [y for t in points for y in t["y"]]
-    bottom = log10(min([*rates, fastest * low])) - 0.15
+    bottom = log10(min([*rates, fastest * low])) - 0.3
     top = log10(max([*rates, peak, fastest * at])) + 0.25
     labels = _labels([t for t in points if len(t["y"]) == 1], _PLOT_HEIGHT / (top - bottom))
     labels += _roof_labels(found, peak, low, min(high, ridge), high)
