@@ -289,6 +289,6 @@ def test_a_size_that_no_shape_tells_is_refused():
 def test_a_winner_whose_compiler_is_not_here_is_refused(tmp_path):
     machine = Machine("here", "cpu", 2, 256, (), 1, 1, 1, 1, "Linux")
     (tmp_path / "p.py").write_text(REFERENCE)
+    place = ProblemReference(str(tmp_path / "p.py"), None)
     with pytest.raises(MachineError, match="'g\\+\\+' of the winner"):
-        place = ProblemReference(str(tmp_path / "p.py"), None)
         write_winner(tmp_path / "run", CANDIDATE, PUBLIC, Dtype.F32, place, machine)
