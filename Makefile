@@ -20,13 +20,13 @@ PIP := $(BIN)/pip --quiet --disable-pip-version-check
 .PHONY: demo test lint clean
 .DELETE_ON_ERROR:
 
-demo: $(VENV)/.installed compiler
+demo: compiler $(VENV)/.installed
 	$(BIN)/kernelwright optimize $(DEMO_PROBLEM) --dtype $(DEMO_DTYPE) --run $(DEMO_RUN) \
 		--minutes $$(awk 'BEGIN { print $(DEMO_SECONDS) / 60 }')
 	@echo
 	@echo "The report: $(abspath $(DEMO_RUN))/report.html"
 
-test: $(VENV)/.installed-dev compiler lint
+test: compiler $(VENV)/.installed-dev lint
 	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
 lint: $(VENV)/.installed-dev
