@@ -20,7 +20,7 @@ struct alignas(64) Chain {
 // Waits for its turn, takes the sum of all earlier tiles and hands on the sum including its own.
 inline double take_turn(Chain& chain, int64_t tile, double own) {
     for (int spins = 0; chain.tile.load(std::memory_order_acquire) != tile; ++spins) {
-        if (spins > 4096) std::this_thread::yield();
+        if (spins > 64) std::this_thread::yield();
 #if defined(__SSE2__)
         else _mm_pause();
 #endif

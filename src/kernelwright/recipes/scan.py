@@ -109,10 +109,10 @@ def _problem(context: Context, plan: ScanPlan) -> list[str]:
 def _tunables(machine: Machine) -> Tunables:
     choices: dict[str, tuple[int | str, ...]] = {
         "LANES": lane_choices(machine), "UNROLL": (4, 2, 1, 8),
-        "TILE": (32768, 8192, 16384, 65536, 131072), "STREAM": (1, 0), "PREFETCH": (1, 0),
+        "TILE": (65536, 8192, 16384, 32768, 131072), "STREAM": (1, 0), "PREFETCH": (1, 0),
     }  # fmt: skip
     departures: tuple[dict[str, int | str], ...] = (
-        {"PREFETCH": 0}, {"TILE": 16384}, {"TILE": 65536}, {"UNROLL": 2}, {"STREAM": 0},
-        {"TILE": 131072, "PREFETCH": 0},
+        {"PREFETCH": 0}, {"TILE": 32768}, {"TILE": 131072}, {"UNROLL": 2}, {"STREAM": 0},
+        {"TILE": 16384},
     )  # fmt: skip
     return Tunables(choices | toolchain_choices(machine), (), departures)
