@@ -1,7 +1,7 @@
 """The campaign: search meets evaluation, under a budget, resumable at every step."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kernelwright import codegen
@@ -11,7 +11,16 @@ from kernelwright.campaign.result import rejected_by_stage
 from kernelwright.campaign.standing import Leader, Standing, bind
 from kernelwright.errors import CandidateError
 from kernelwright.evaluation import Judge
-from kernelwright.model import Candidate, Family, FrozenMap, Machine, Measured, Rejected, Verdict
+from kernelwright.model import (
+    Candidate,
+    Family,
+    FrozenMap,
+    Machine,
+    Measured,
+    Rejected,
+    TunableValue,
+    Verdict,
+)
 from kernelwright.propose import OwnKernelProposer, ProblemView, Proposer, proposer_named
 from kernelwright.search import FamilyView, Request, strategy_named
 from kernelwright.search.strategy import Strategy
@@ -99,7 +108,9 @@ class Campaign:
         leader = self.standing.leader
         best_us = leader.time_us if leader else None
         fastest = min(self.baseline_us, key=self.baseline_us.__getitem__, default=None)
-        known = best_us is not None and fastest is not None and best_us > 0
+        speedup = None
+        if best_us and fastest is not None:
+            speedup = self.baseline_us[fastest] / best_us
         fraction = None
         if leader is not None and leader.verdict.workloads:
             fraction = leader.verdict.workloads[0].fraction_of_bound
@@ -107,7 +118,7 @@ class Campaign:
             evaluations=len(self.standing.tried),
             budget=self.request.budget,
             best_us=best_us,
-            best_speedup=self.baseline_us[fastest] / best_us if known else None,  # type: ignore
+            best_speedup=speedup,
             best_baseline=fastest,
             fraction_of_bound=fraction,
             rejected=FrozenMap(rejected_by_stage(self.standing.verdicts)),
@@ -145,12 +156,12 @@ class Campaign:
             family.source, self.judge.sizes, dimensions=names, toolchains=toolchains
         )
         program = self.judge.program
-        predict = None
-        if program is not None and family.lineage.proposer != "own":
-            dtype, sizes, machine = self.judge.dtype, self.judge.sizes, self.machine
+        if program is None or not codegen.predicts(family):
+            return FamilyView.of(family, space)
+        dtype, sizes, machine = self.judge.dtype, self.judge.sizes, self.machine
 
-            def predict(values):  # noqa: ANN001, ANN202
-                return codegen.predicted_us(family, values, program, sizes, dtype, machine)
+        def predict(values: Mapping[str, TunableValue]) -> float:
+            return codegen.predicted_us(family, values, program, sizes, dtype, machine)
 
         return FamilyView.of(family, space, predict)
 

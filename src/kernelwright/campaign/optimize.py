@@ -146,8 +146,8 @@ def _evidence(verdict: Measured) -> list[str]:
         return []
     name, ratio = fastest
     return [
-        f"{ratio.median:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}] over '{name}', the best baseline, "
-        f"on {result.workload.label()}: median {result.time_us.median:.1f} us."
+        f"{ratio.median:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}] over '{name}', the best "
+        f"baseline, on {result.workload.label()}: median {result.time_us.median:.1f} us."
     ]
 
 

@@ -135,7 +135,7 @@ def suite_row(problem: str, document: Mapping[str, Any]) -> Document:
         "speedup_compile": bench["speedup"].get("compile"),
         "fraction_of_bound": bench["fraction_of_bound"],
         "contested": bound is not None and bench["baselines"][best] <= 4 * bound,
-        "family": (document["best"] or {}).get("family"),
+        "family": document["best"]["family"] if document["best"] else None,
         "within_target": bench["within_target"],
         "answer": "kernel" if speedup > 1 else "baseline",
     }

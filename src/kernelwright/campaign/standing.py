@@ -4,7 +4,15 @@ from dataclasses import dataclass, field
 
 from kernelwright.build import Artifact
 from kernelwright.errors import CandidateError
-from kernelwright.model import Candidate, Family, FrozenMap, Measured, Rejected, TunableValue, Verdict
+from kernelwright.model import (
+    Candidate,
+    Family,
+    FrozenMap,
+    Measured,
+    Rejected,
+    TunableValue,
+    Verdict,
+)
 from kernelwright.search import FamilyView, Request, Tried, View
 
 

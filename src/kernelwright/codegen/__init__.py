@@ -28,6 +28,11 @@ def families(
     return (*rowwise.families(program, dtype, machine, sizes, entry), *found)
 
 
+def predicts(family: Family) -> bool:
+    """Whether `predicted_us` has a model of a family's schedule."""
+    return family.name in ("pointwise", "rowwise", "contraction")
+
+
 def predicted_us(
     family: Family,
     values: Mapping[str, int | str],
@@ -42,4 +47,4 @@ def predicted_us(
     return rowwise.predicted_us(values, program, sizes, dtype, machine)
 
 
-__all__ = ["families", "predicted_us"]
+__all__ = ["families", "predicted_us", "predicts"]

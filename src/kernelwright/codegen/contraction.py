@@ -19,6 +19,7 @@ from kernelwright.codegen.contraction_lower import FlatContraction, lower
 from kernelwright.codegen.contraction_writer import MEMBERS, ContractionWriter
 from kernelwright.codegen.emit import Context
 from kernelwright.codegen.library import paste
+from kernelwright.codegen.naming import renamed_sizes, without_reserved
 from kernelwright.expr.contraction import match
 from kernelwright.expr.nodes import Program
 from kernelwright.expr.rowwise import Bound
@@ -34,17 +35,17 @@ def families(
 ) -> tuple[Family, ...]:
     """The contraction family of a program; empty when it is no contraction.
 
-    Not covered, although they match: float64 workloads, several column axes that do not move
-    together, and signatures that use a name of the generated code.
+    Not covered, although they match: float64 workloads, and several column axes that do not move
+    together.
     """
+    program = without_reserved(program, entry, MEMBERS | _TUNABLE_NAMES)
+    sizes = renamed_sizes(sizes)
     plan = match(program)
     if plan is None or dtype is Dtype.F64:
         return ()
     flat = lower(plan, program.signature)
     signature = program.signature
-    taken = {t.name for t in signature.tensors} | set(signature.dimensions)
-    taken |= {s.name for s in signature.scalars}
-    if len(flat.columns) != 1 or taken & (MEMBERS | _TUNABLE_NAMES):
+    if len(flat.columns) != 1:
         return ()
     context = Context(signature, dtype)
     writer = ContractionWriter(context, flat)

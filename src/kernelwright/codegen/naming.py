@@ -7,7 +7,7 @@ simply gets an underscore inside the kernel.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from kernelwright.expr.nodes import Extent, Load, Node, Parameter, Program, Reduce, Scan, transform
@@ -30,12 +30,20 @@ _WORDS = (
 RESERVED = frozenset(_WORDS.split())
 
 
-def without_reserved(program: Program, entry: str) -> Program:
-    """The same program with names that generated code can use."""
+def without_reserved(
+    program: Program, entry: str, also: frozenset[str] = frozenset()
+) -> Program:
+    """The same program with names that generated code can use.
+
+    Args:
+        program: the program.
+        entry: name of the exported function.
+        also: names that one generator uses beside those that all use.
+    """
     signature = program.signature
     names = [t.name for t in signature.tensors] + [s.name for s in signature.scalars]
     names += signature.dimensions
-    clashing = {n: f"{n}_" for n in names if n in RESERVED or n == entry}
+    clashing = {n: f"{n}_" for n in names if n in RESERVED or n in also or n == entry}
     if not clashing:
         return program
     pattern = re.compile(r"\b(" + "|".join(map(re.escape, clashing)) + r")\b")
@@ -48,6 +56,11 @@ def without_reserved(program: Program, entry: str) -> Program:
         for o in program.outputs
     )
     return Program(_signature(signature, name), outputs)
+
+
+def renamed_sizes(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Sizes under the names before and after `without_reserved`."""
+    return {**{f"{name}_": size for name, size in sizes.items()}, **sizes}
 
 
 def _signature(signature: Signature, name: Callable[[str], str]) -> Signature:

@@ -35,7 +35,8 @@ class Node:
         names = [field.name for field in fields(cls)]  # pyright: ignore[reportArgumentType]
         values = [*args, *(kwargs[name] for name in names[len(args) :] if name in kwargs)]
         # repr tells 0.0 from -0.0 and makes every NaN the same literal
-        key = (cls, *((type(v), repr(v) if isinstance(v, float) else v) for v in values))
+        parts: list[Any] = [repr(v) if isinstance(v, float) else v for v in values]
+        key: tuple[Any, ...] = (cls, *map(type, values), *parts)
         found = Node._interned.get(key)
         if found is None:
             found = object.__new__(cls)
@@ -160,7 +161,7 @@ FLOAT_OPERATIONS: dict[str, int] = {
     "pow": 2, "floor": 1, "ceil": 1, "trunc": 1, "round_even": 1, "sign": 1, "atan": 1,
     "asin": 1, "acos": 1, "sinh": 1, "cosh": 1, "atan2": 2, "fmod": 2,
 }  # fmt: skip
-"""Operation to arity. `max` and `min` propagate NaN. On integers: add, sub, mul, neg, abs, max, min."""
+"""Operation to arity. `max`, `min` propagate NaN. Integers: add, sub, mul, neg, abs, max, min."""
 
 OTHER_OPERATIONS: dict[str, int] = {
     "eq": 2, "ne": 2, "lt": 2, "le": 2, "gt": 2, "ge": 2, "and": 2, "or": 2, "not": 1,

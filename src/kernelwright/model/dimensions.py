@@ -34,8 +34,9 @@ def _parse(text: str) -> ast.expr:
 
 def dimension_names(text: str) -> tuple[str, ...]:
     """Names used in a dimension expression, in order of first appearance."""
-    names = [(n.lineno, n.col_offset, n.id) for n in ast.walk(_parse(text)) if isinstance(n, ast.Name)]
-    return tuple(dict.fromkeys(name for _, _, name in sorted(names)))
+    names = [node for node in ast.walk(_parse(text)) if isinstance(node, ast.Name)]
+    names.sort(key=lambda name: name.col_offset)
+    return tuple(dict.fromkeys(name.id for name in names))
 
 
 def evaluate_dimension(text: str, sizes: Mapping[str, int]) -> int:

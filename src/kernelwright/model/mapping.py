@@ -1,7 +1,7 @@
 """An immutable, hashable mapping for use inside frozen records."""
 
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import TypeVar, cast
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -28,7 +28,9 @@ class FrozenMap(Mapping[K, V]):
         return hash(frozenset(self._items.items()))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Mapping) and self._items == dict(other)
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return dict(self) == dict(cast(Mapping[K, V], other))
 
     def __repr__(self) -> str:
         return f"FrozenMap({self._items!r})"

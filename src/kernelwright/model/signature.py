@@ -80,7 +80,8 @@ class Signature:
         parts += [f"{t.resolve(dtype).c_type}* {t.name}" for t in self.outputs]
         parts += [f"int64_t {name}" for name in self.dimensions]
         parts += [f"{s.c_type} {s.name}" for s in self.scalars]
-        parts += ["const void* prepared", "void* workspace", "int64_t workspace_bytes", "void* stream"]
+        parts += ["const void* prepared", "void* workspace"]
+        parts += ["int64_t workspace_bytes", "void* stream"]
         return f"int {entry}({', '.join(parts)})"
 
     def workspace_prototype(self, entry: str) -> str:

@@ -39,7 +39,7 @@ def own_kernel_family(path: Path, language: str | None = None, entry: str | None
             raise CandidateError(
                 f"'{path}' must export one function as: extern \"C\" int NAME(...); {found}"
             )
-        entry = names[0]
+        entry = str(names[0])
     return Family(f"own:{path.name}", chosen, entry, source, Lineage("own", note=path.name))
 
 

@@ -18,6 +18,7 @@ from kernelwright.codegen.blocks import CONTRACTION_TILE, SHUFFLE
 from kernelwright.codegen.contraction_lower import flat_loads
 from kernelwright.codegen.emit import Context, Scope, Value
 from kernelwright.codegen.library import paste
+from kernelwright.codegen.naming import without_reserved
 from kernelwright.expr.integers import Integers
 from kernelwright.expr.nodes import Axis, Load, Node, Program
 from kernelwright.expr.pairwise import PairwisePlan, match
@@ -36,10 +37,10 @@ def families(
     program: Program, dtype: Dtype, machine: Machine, sizes: Mapping[str, int], entry: str
 ) -> tuple[Family, ...]:
     """The nearest-centre family; empty when the program is no such search."""
+    program = without_reserved(program, entry, _NAMES)
     plan = match(program)
     signature = program.signature
-    taken = {t.name for t in signature.tensors} | set(signature.dimensions)
-    if plan is None or taken & _NAMES or dtype is Dtype.F64:
+    if plan is None or dtype is Dtype.F64:
         return ()
     context = Context(signature, dtype)
     struct = _Writer(context, plan).write()

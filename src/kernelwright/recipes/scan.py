@@ -18,6 +18,7 @@ from kernelwright.codegen.blocks import SHUFFLE
 from kernelwright.codegen.contraction_lower import flat_loads
 from kernelwright.codegen.emit import Context, Scope
 from kernelwright.codegen.library import paste
+from kernelwright.codegen.naming import without_reserved
 from kernelwright.expr.integers import Integers
 from kernelwright.expr.nodes import Program
 from kernelwright.expr.rowwise import merge_axes
@@ -36,10 +37,10 @@ def families(
     program: Program, dtype: Dtype, machine: Machine, sizes: Mapping[str, int], entry: str
 ) -> tuple[Family, ...]:
     """The scan family; empty when the program is no scan of floats along its last axis."""
+    program = without_reserved(program, entry, _NAMES)
     plan = match(program)
     signature = program.signature
-    taken = {t.name for t in signature.tensors} | set(signature.dimensions)
-    if plan is None or taken & _NAMES or signature.outputs[0].resolve(dtype) not in _STORED:
+    if plan is None or signature.outputs[0].resolve(dtype) not in _STORED:
         return ()
     context = Context(signature, dtype)
     if context.kinds.of(plan.body) != "float":
