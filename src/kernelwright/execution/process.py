@@ -31,6 +31,9 @@ def role_environment(threads: int, extra: Mapping[str, str] | None = None) -> di
         "OMP_THREAD_LIMIT": str(max(threads, 1)),
         "OMP_DYNAMIC": "false",
         "OMP_WAIT_POLICY": "passive",
+        # each thread on a core of its own: a woken team may otherwise share one for milliseconds
+        "OMP_PROC_BIND": "true",
+        "OMP_PLACES": "cores",
         "GOMP_SPINCOUNT": "0",
         "KMP_BLOCKTIME": "0",
         "KMP_WARNINGS": "0",

@@ -98,7 +98,7 @@ class AcceptRule:
     """When acceptance has measured enough."""
 
     least: int = 30
-    most: int = 200
+    most: int = 400
     target: float = 0.01
     """Relative half-width of the interval of the median ratio."""
 
