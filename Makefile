@@ -5,9 +5,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Where the CPU build of torch comes from, should the configured index not have one.
 TORCH ?= torch==2.13.0
-TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 DEMO_PROBLEM ?= rms_norm
 DEMO_DTYPE ?= f32
@@ -41,14 +39,15 @@ compiler:
 	C++ compiler here; install g++ 11 or later (Debian and Ubuntu: apt-get install g++)" >&2; exit 2; }
 
 # First the CPU build from wherever pip looks already (mirrors and local wheels have it), then
-# from torch's CPU index; the default build of PyPI needs several gigabytes, so it comes last.
+# through uv, which knows torch's own index; the default build needs several gigabytes, so it is last.
 $(VENV)/.torch:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "kernelwright: Python 3.11 or later is needed; set PYTHON=python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV) || { echo "kernelwright: Python cannot make environments; install \
 	python3-venv (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 2; }
 	$(PIP) install '$(TORCH)+cpu' 2>/dev/null || \
-	$(PIP) install --index-url $(TORCH_CPU_INDEX) '$(TORCH)' || \
+	{ $(PIP) install uv && \
+		$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu '$(TORCH)'; } || \
 	$(PIP) install '$(TORCH)'
 	touch $@
 

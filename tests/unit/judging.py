@@ -78,7 +78,7 @@ WRONG = {
                   "{ std::memcpy(out, first.data(), first.size() * 4); return 0; }",
             end="if (bench(T, H)) first.assign(out, out + T * H);",
         ),
-        "screen", "wrong_result", ("every element",),
+        "screen", "wrong_result", ("elements are wrong",),
     ),
     "lower precision": (
         rms_norm(row="uint32_t b; std::memcpy(&b, &scale, 4); b &= 0xFFFF0000u; "

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from kernelwright.build import Artifact
 from kernelwright.campaign.optimize import open_builder
 from kernelwright.campaign.request import Progress, Silent
 from kernelwright.campaign.result import Document, machine_document, workload_document
 from kernelwright.campaign.standing import bind
 from kernelwright.evaluation import Judge, JudgeSettings
 from kernelwright.machine import probe
-from kernelwright.model import Dtype, Family, FrozenMap, Rejected, Verdict
+from kernelwright.model import Candidate, Dtype, Family, FrozenMap, Rejected, Verdict
 from kernelwright.problems import ProblemReference
 from kernelwright.space import Space
 
@@ -83,12 +84,24 @@ def compare(
     sizes: FrozenMap[str, int] | None = None,
     progress: Progress | None = None,
     settings: JudgeSettings | None = None,
+    repeat: int = 1,
 ) -> Document:
     """Measure several kernels in the same rounds; ratios are paired with the first.
 
+    The same file twice is an A/A run: what the clock does when there is no difference.
+
+    Args:
+        reference: what they compute.
+        families: at least one; each at its declared default tunables.
+        dtype: None: the problem's first.
+        sizes: None: the problem's first.
+        progress: told what happens.
+        settings: how thorough the judge is.
+        repeat: how often each comparison is made, each time in fresh processes.
+
     Returns:
         The document that `compare --json` prints: a row per kernel, with its time and the
-        first kernel's time over its own.
+        first kernel's time over its own; the last repetition's, and the ratios of all.
 
     Raises:
         UserError: the problem, a kernel's declarations or the machine are not usable.
@@ -124,16 +137,33 @@ def compare(
             rival = None
             if place > 0 and not isinstance(first, Rejected):
                 rival = (candidates[0], first)
-            report = judge.duel(candidate, artifact, rival)
-            row |= _verdict_document(report.verdict)
-            if report.ratio is not None:
-                row["speedup_over_first"] = 1 / report.ratio.median
-                row["ci"] = [1 / report.ratio.high, 1 / report.ratio.low]
-            rows.append(row)
+            rows.append(row | _duels(judge, candidate, artifact, rival, repeat if rival else 1))
         return {
             "problem": judge.public.name,
             "dtype": str(judge.dtype),
             "sizes": dict(judge.sizes),
             "machine": machine.name,
+            "machine_facts": machine_document(machine),
             "kernels": rows,
         }
+
+
+def _duels(
+    judge: Judge,
+    candidate: Candidate,
+    artifact: Artifact,
+    rival: tuple[Candidate, Artifact] | None,
+    repeat: int,
+) -> Document:
+    row: Document = {}
+    ratios: list[list[float]] = []
+    for _ in range(repeat):
+        report = judge.duel(candidate, artifact, rival)
+        row |= _verdict_document(report.verdict)
+        if report.ratio is not None:
+            row["speedup_over_first"] = 1 / report.ratio.median
+            row["ci"] = [1 / report.ratio.high, 1 / report.ratio.low]
+            ratios.append([row["speedup_over_first"], *row["ci"]])
+        if isinstance(report.verdict, Rejected):
+            break
+    return row | {"repetitions": ratios}

@@ -90,12 +90,20 @@ def optimize(
 
 def _run(campaign: Campaign, judge: Judge, archive: Archive, progress: Progress) -> Document:
     accepted: tuple[Candidate, Measured] | None = None
-    advice = ""
+    advice, searched = "", {}
     if campaign.standing.families:
         progress.stage("measuring baselines")
         campaign.baseline_us = judge.time_baselines()
         progress.stage("searching")
+        before, began = len(campaign.standing.tried), time.monotonic()
         campaign.search()
+        seconds = time.monotonic() - began
+        searched = {
+            "seconds": round(seconds, 2),
+            "screened_per_minute": round(
+                60 * (len(campaign.standing.tried) - before) / max(seconds, 1e-9), 1
+            ),
+        }
         accepted = campaign.accept()
         if accepted is None:
             advice = "no candidate was accepted: use the best baseline"
@@ -113,6 +121,7 @@ def _run(campaign: Campaign, judge: Judge, archive: Archive, progress: Progress)
         "rejected": rejected_by_stage(campaign.standing.verdicts),
         "best": None,
         "workloads": [],
+        "search": searched,
         "verified": judge.verified(),
         "derived": list(judge.public.derived),
     }

@@ -71,12 +71,16 @@ def compare(
     ],
     dtype: DtypeOption = None,
     size: SizeOption = None,
+    repeat: Annotated[
+        int, typer.Option("--repeat", metavar="N", min=1, help="Comparisons of each kernel.")
+    ] = 1,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Measure several kernels in the same rounds; exit code 1 when one is rejected.
 
     \b
     kernelwright compare rms_norm before.cpp after.cpp
+    kernelwright compare rms_norm same.cpp same.cpp --repeat 20   # A/A: how good is the clock?
     """  # noqa: D301
     from kernelwright.campaign import compare as judge
     from kernelwright.cli.output import print_json, print_table
@@ -87,9 +91,11 @@ def compare(
     families = [own_kernel_family(file) for file in files]
     with progress() as told:
         document = judge(
-            read_problem(problem), families, read_dtype(dtype), read_sizes(size), told
-        )
+            read_problem(problem), families, read_dtype(dtype), read_sizes(size), told,
+            repeat=repeat,
+        )  # fmt: skip
     rows = document["kernels"]
+    repetitions = [triple for row in rows for triple in row.get("repetitions", ())]
     if json:
         print_json(document)
     else:
@@ -105,6 +111,8 @@ def compare(
                 shown = f"{ratio:.3f}x ({low:.3f} to {high:.3f})"
             cells.append((row["kernel"], text.duration(row["workloads"][0]["median_us"]), shown))
         print_table(("kernel", "time", "speed-up over the first"), cells, right="time")
+        if repeat > 1:
+            print("all: " + ", ".join(f"{ratio:.4f}" for ratio, _, _ in repetitions))
     if any(row["verdict"] == "rejected" for row in rows):
         raise typer.Exit(1)
 

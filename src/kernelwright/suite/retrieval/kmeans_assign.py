@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
 
-from kernelwright.problems import Trial, problem
+from kernelwright.problems import Cost, Trial, problem
 
 
 @problem(
@@ -22,6 +22,13 @@ def kmeans_assign(
     """Nearest centroid of each point (ties: the lower index) and the squared distance to it."""
     distance, label = (x[:, None, :] - c).square().sum(-1).min(-1)
     return label, distance
+
+
+@kmeans_assign.cost
+def cost(sizes, dtype):
+    """One multiply-add for each coordinate of each pair: the expanded form needs no more."""
+    n, d, k = sizes["N"], sizes["D"], sizes["K"]
+    return Cost((n + k) * d * dtype.itemsize, n * (4 + dtype.itemsize), 2 * n * d * k)
 
 
 @kmeans_assign.inputs("clusters")

@@ -1,0 +1,185 @@
+"""Campaigns on a real problem with real compilers: end to end, killed and resumed, own kernels."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from campaign_support import problem_file, quick, small_request
+
+from kernelwright.campaign import Budget, optimize
+from kernelwright.errors import ArchiveError, UserError
+from kernelwright.model import Dtype
+from kernelwright.propose import own_kernel_family
+from kernelwright.store import Archive
+
+OWN = """
+#include "kernelwright.h"
+#include <cmath>
+// @tune CHUNK = 1, 4
+extern "C" int mine(const float* x, const float* w, float* out, int64_t T, int64_t H,
+                    const void* prepared, void* workspace, int64_t workspace_bytes, void* stream) {
+#pragma omp parallel for schedule(static, CHUNK)
+    for (int64_t t = 0; t < T; ++t) {
+        double sum = 0;
+        for (int64_t h = 0; h < H; ++h) sum += double(x[t * H + h]) * x[t * H + h];
+        const float mean = float(sum / H);
+        for (int64_t h = 0; h < H; ++h)
+            out[t * H + h] = x[t * H + h] / (1 + std::exp(-w[h])) * mean;
+    }
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("campaign")
+    request = small_request(problem_file(folder), folder / "run")
+    return optimize(request, settings=quick()), request
+
+
+def test_a_campaign_ends_with_a_verified_winner_and_its_report(finished):
+    document, request = finished
+    assert document["best"] is not None, document
+    bench = document["workloads"][0]
+    assert bench["tier"] == "bench"
+    assert bench["baselines"]["eager"] > 0
+    assert bench["speedup"]["eager"] > 1
+    assert bench["bound_us"] > 0
+    assert bench["roof"]["rate"] > 0
+    assert document["verified"]["workloads"] > 5
+    assert Path(document["best"]["path"]).is_file()
+    assert "<html" in Path(document["report"]).read_text()[:200].lower()
+    assert json.loads((request.folder / "result.json").read_text())["best"] == document["best"]
+
+
+def test_the_archive_holds_raw_samples_and_the_machine(finished):
+    _, request = finished
+    with Archive.open(request.folder, read_only=True) as archive:
+        accepted = archive.verdicts()[-1].verdict
+        machine = archive.machine()
+    assert accepted.accepted
+    assert len(accepted.workloads[0].samples_us["eager"]) == accepted.workloads[0].rounds
+    assert machine is not None
+    assert machine.toolchains
+
+
+def test_going_on_counts_nothing_twice(finished):
+    document, request = finished
+    again = optimize(replace(request, budget=Budget(6, 3.0)), settings=quick())
+    assert again["evaluations"] == 6
+    with Archive.open(request.folder, read_only=True) as archive:
+        screened = [v for v in archive.verdicts() if v.value is not None]
+    assert len({v.candidate for v in screened}) == len(screened)
+    assert len(screened) >= document["evaluations"]
+
+
+def test_a_run_folder_of_another_request_is_refused(finished, tmp_path):
+    _, request = finished
+    other = small_request(problem_file(tmp_path, "other"), request.folder)
+    with pytest.raises(ArchiveError, match="choose another --run"):
+        optimize(other, settings=quick())
+    with pytest.raises(ArchiveError, match="choose another --run"):
+        optimize(replace(request, dtype=Dtype.BF16), settings=quick())
+
+
+RUN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from campaign_support import quick, small_request
+from kernelwright.campaign import optimize
+optimize(small_request(Path({problem!r}), Path({run!r}), evaluations=8), settings=quick())
+"""
+
+
+def _verdicts(folder):
+    if not Archive.exists(folder):
+        return []
+    with Archive.open(folder, read_only=True) as archive:
+        return [(v.candidate, v.value) for v in archive.verdicts()]
+
+
+def test_a_killed_campaign_goes_on_where_it_was(tmp_path):
+    problem, run = problem_file(tmp_path), tmp_path / "run"
+    here = str(Path(__file__).parent)
+    code = RUN.format(here=here, problem=str(problem), run=str(run))
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    try:
+        end = time.monotonic() + 120
+        while len(_verdicts(run)) < 2 and time.monotonic() < end and process.poll() is None:
+            time.sleep(0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    before = _verdicts(run)
+    assert before
+    document = optimize(small_request(problem, run, evaluations=8), settings=quick())
+    after = _verdicts(run)
+    assert after[: len(before)] == before
+    assert document["evaluations"] == 8
+    searched = [candidate for candidate, value in after if value is not None]
+    assert len(set(searched)) == len(searched)
+
+
+def test_an_own_kernel_is_the_first_candidate_and_a_baseline(tmp_path):
+    kernel = tmp_path / "mine.cpp"
+    kernel.write_text(OWN)
+    request = small_request(problem_file(tmp_path), tmp_path / "run", evaluations=4)
+    family = own_kernel_family(kernel)
+    document = optimize(replace(request, own=(family,)), settings=quick())
+    assert "own" in document["workloads"][0]["baselines"], document["workloads"][0]
+    with Archive.open(request.folder, read_only=True) as archive:
+        assert family.identity in {f.identity for f in archive.families()}
+        judged = {c.family for c in archive.candidates().values()}
+    assert "own:mine.cpp" in judged
+
+
+def test_only_the_own_kernel_can_be_tuned(tmp_path):
+    kernel = tmp_path / "mine.cpp"
+    kernel.write_text(OWN)
+    request = small_request(problem_file(tmp_path), tmp_path / "run")
+    own = replace(request, own=(own_kernel_family(kernel),), proposers=())
+    document = optimize(own, settings=quick())
+    assert document["evaluations"] == 2  # both values of CHUNK
+    assert document["best"]["family"] == "own:mine.cpp"
+
+
+UNMATCHED = '''
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kernelwright.problems import problem
+
+
+@problem(sizes={"cpu": [dict(N=5000)]}, ranges=dict(N=(1, 9000)))
+def sorted_values(x: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+    """In order."""
+    return x.sort().values
+'''
+
+
+def test_what_nothing_matches_gets_the_best_baseline_as_advice(tmp_path):
+    path = tmp_path / "sorted_values.py"
+    path.write_text(UNMATCHED)
+    request = replace(small_request(path, tmp_path / "run"), sizes=None)
+    document = optimize(request, settings=quick())
+    assert document["best"] is None
+    assert document["best_baseline"] == "eager"
+    assert "sort" in document["advice"]
+
+
+def test_an_unknown_proposer_or_baseline_is_named(tmp_path):
+    request = small_request(problem_file(tmp_path), tmp_path / "run")
+    with pytest.raises(UserError, match="no proposer 'magic'"):
+        optimize(replace(request, proposers=("magic",)), settings=quick())
+    other = replace(request, folder=tmp_path / "other", baselines=("magic",))
+    with pytest.raises(UserError, match="no baseline 'magic'"):
+        optimize(other, settings=quick())
