@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kernelwright.build import Artifact
-from kernelwright.campaign.optimize import open_builder
+from kernelwright.campaign.optimize import admit, open_builder
 from kernelwright.campaign.request import Progress, Silent
 from kernelwright.campaign.result import Document, machine_document, workload_document
 from kernelwright.campaign.standing import bind
@@ -38,6 +38,7 @@ def evaluate(
     builder = open_builder(machine)
     judge = Judge(reference, dtype, sizes, machine, builder, seed=None, settings=settings)
     with judge.open(progress.stage):
+        admit(judge, progress)
         names = {*judge.public.signature.dimensions, *judge.sizes}
         toolchains = [toolchain.name for toolchain in machine.toolchains]
         space = Space.of(family.source, judge.sizes, dimensions=names, toolchains=toolchains)

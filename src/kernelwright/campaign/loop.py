@@ -17,7 +17,9 @@ from kernelwright.model import (
     FrozenMap,
     Machine,
     Measured,
+    Reason,
     Rejected,
+    Stage,
     TunableValue,
     Verdict,
 )
@@ -89,7 +91,7 @@ class Campaign:
             self.archive.add_verdict(leader.candidate, verdict)
             if isinstance(verdict, Measured):
                 return leader.candidate, verdict
-            self.standing.verdicts.append(verdict)
+            self.standing.withdraw(leader.request, verdict)
             self.progress.note(f"finalist {place} was rejected: {verdict.reason}")
         return None
 
@@ -180,6 +182,9 @@ class Campaign:
             if family.identity not in self.standing.families:
                 continue
             request = Request(family.identity, candidate.tunables)
+            if isinstance(verdict, Rejected) and self.standing.is_measured(request):
+                self.standing.withdraw(request, verdict)  # it failed after it was measured
+                continue
             if any(tried.request == request for tried in self.standing.tried):
                 continue
             self.standing.record(request, candidate, verdict, stored.value)
@@ -216,11 +221,26 @@ class Campaign:
             if isinstance(artifact, Artifact):
                 champion = (leader.candidate, artifact)
         report = self.judge.screen(candidate, built, champion)
+        if leader is not None and (champion is None or report.champion_fault is not None):
+            fault = report.champion_fault or "it could not be built again"
+            self._dethrone(leader, fault)
+            if isinstance(report.verdict, Measured):
+                return self._screen(candidate, built)  # against the next leader
         if isinstance(report.verdict, Rejected):
             return report.verdict, None
         if leader is None or report.ratio is None:
             return report.verdict, 1.0
-        return report.verdict, leader.value * report.ratio.median
+        ratio = report.ratio
+        # only a proven win lowers the value: luck would add up along the chain
+        gain = ratio.median if ratio.high < 1 else max(1.0, ratio.median)
+        return report.verdict, leader.value * gain
+
+    def _dethrone(self, leader: Leader, fault: str) -> None:
+        """A leader that failed later is a rejection, for the search and for good."""
+        verdict = Rejected(Stage.SCREEN, Reason.WRONG_RESULT, f"as champion of a duel: {fault}")
+        self.archive.add_verdict(leader.candidate, verdict)
+        self.standing.withdraw(leader.request, verdict)
+        self.progress.note(f"the leader failed: {fault[:100]}")
 
 
 def _describe(leader: Leader | None) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kernelwright import suite
 from kernelwright.build import Artifact, CppBuilder
 from kernelwright.build.cache import user_cache_folder
 from kernelwright.campaign.loop import Campaign
@@ -19,10 +20,10 @@ from kernelwright.campaign.result import (
     workload_document,
 )
 from kernelwright.deploy import measure_operator, write_winner
-from kernelwright.errors import ArchiveError, MachineError
+from kernelwright.errors import ArchiveError, MachineError, ProblemError
 from kernelwright.evaluation import Judge, JudgeSettings
 from kernelwright.machine import probe
-from kernelwright.model import Candidate, Dtype, Machine, Measured
+from kernelwright.model import Candidate, Dtype, Machine, Measured, content_hash
 from kernelwright.problems import public_to_json
 from kernelwright.report import write_report
 from kernelwright.store import Archive
@@ -66,7 +67,7 @@ def optimize(
     progress.stage("looking at this machine")
     machine = probe()
     builder = open_builder(machine)
-    with _open_archive(request) as archive:
+    with _open_archive(request, machine) as archive:
         archive.add_machine(machine)
         judge = Judge(
             request.reference, request.dtype, request.sizes, machine, builder,
@@ -77,6 +78,7 @@ def optimize(
             archive.add_event(
                 "problem", public=public_to_json(judge.public), dtype=str(judge.dtype)
             )
+            admit(judge, progress)
             campaign.prepare()
             document = _run(campaign, judge, archive, progress)
         document["seconds"] = round(time.monotonic() - started, 2)
@@ -86,6 +88,24 @@ def optimize(
     document["report"] = str(write_report(request.folder))
     (request.folder / "result.json").write_text(json.dumps(document, indent=2) + "\n")
     return document
+
+
+def admit(judge: Judge, progress: Progress) -> None:
+    """Run the admission gate on a problem that is not shipped (those are tested).
+
+    Raises:
+        ProblemError: it is declared, and a wrong answer would pass or a sound one fail. Of a
+            derived problem the findings are only told.
+    """
+    shipped = Path(suite.__file__).parent
+    if Path(judge.reference.path).is_relative_to(shipped):
+        return
+    progress.stage("admitting the problem")
+    findings = judge.admit()
+    if findings and not judge.public.derived:
+        raise ProblemError(f"the problem '{judge.public.name}' is not sound: {findings[0]}")
+    for finding in findings:
+        progress.note(f"take care: {finding}")
 
 
 def _run(campaign: Campaign, judge: Judge, archive: Archive, progress: Progress) -> Document:
@@ -168,31 +188,41 @@ def _advice(text: str, baselines: dict[str, float]) -> dict[str, Any]:
     return document
 
 
-def _open_archive(request: CampaignRequest) -> Archive:
+def _open_archive(request: CampaignRequest, machine: Machine) -> Archive:
     """Create the run folder, or open the one that is there if it asks for the same.
 
     Raises:
         ArchiveError: the folder belongs to another request.
     """
-    asked = _identity(request)
+    asked = _identity(request, machine)
     if not Archive.exists(request.folder):
         return Archive.create(request.folder, asked)
     archive = Archive.open(request.folder)
     before = archive.campaign
-    for key in ("problem", "dtype", "sizes"):
+    for key in ("problem", "content", "dtype", "sizes", "machine"):
         if before.get(key) != asked[key]:
             archive.close()
             raise ArchiveError(
-                f"the run folder '{request.folder}' is of {before.get('problem')} "
-                f"{before.get('dtype') or ''} {before.get('sizes') or ''}: choose another --run"
+                f"the run folder '{request.folder}' is of another {key} "
+                f"({before.get('problem')} {before.get('dtype') or ''} on "
+                f"{before.get('machine')}): choose another --run"
             )
     return archive
 
 
-def _identity(request: CampaignRequest) -> dict[str, Any]:
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ProblemError(f"the problem file '{path}' cannot be read: {error.strerror}") from None
+
+
+def _identity(request: CampaignRequest, machine: Machine) -> dict[str, Any]:
     dtype: Dtype | None = request.dtype
     return {
         "problem": f"{Path(request.reference.path).name}:{request.reference.function or ''}",
+        "content": content_hash(_read(request.reference.path)),
+        "machine": machine.name,
         "reference": request.reference.to_json(),
         "dtype": str(dtype) if dtype else None,
         "sizes": dict(request.sizes) if request.sizes is not None else None,

@@ -1,11 +1,17 @@
 """Results as JSON documents: the shapes that scripts rely on."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kernelwright.model import Candidate, Estimate, Machine, Measured, Rejected, WorkloadResult
 
 Document = dict[str, Any]
+
+
+def finite(value: float) -> float | None:
+    """A number that JSON has; None for an error without bound (NaN where a number belongs)."""
+    return value if math.isfinite(value) else None
 
 
 def interval(estimate: Estimate) -> list[float]:
@@ -33,11 +39,11 @@ def workload_document(result: WorkloadResult) -> Document:
         "speedup": {peer.name: peer.speedup.median for peer in result.peers},
         "speedup_ci": {peer.name: interval(peer.speedup) for peer in result.peers},
         "baseline_errors": {
-            peer.name: {"passes_check": peer.passes_check, "error": peer.error}
+            peer.name: {"passes_check": peer.passes_check, "error": finite(peer.error)}
             for peer in result.peers
         },
         "absent": dict(result.absent),
-        "error": result.error,
+        "error": finite(result.error),
     }
     if result.bound is not None:
         document |= {

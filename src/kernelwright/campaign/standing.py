@@ -90,6 +90,18 @@ class Standing:
         self.measured.append(Leader(request, candidate, value, verdict, artifact))
         return before is None or value < before.value
 
+    def is_measured(self, request: Request) -> bool:
+        """Whether a request has a value at present."""
+        return any(item.request == request for item in self.measured)
+
+    def withdraw(self, request: Request, verdict: Rejected) -> None:
+        """Turn a measured request into a rejected one."""
+        self.verdicts.append(verdict)
+        self.measured = [item for item in self.measured if item.request != request]
+        self.tried = [
+            Tried(request, verdict) if item.request == request else item for item in self.tried
+        ]
+
     def since_gain(self, share: float = 0.005) -> int:
         """Outcomes since the best value last fell by more than this share."""
         best, last = float("inf"), 0

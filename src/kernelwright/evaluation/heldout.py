@@ -31,15 +31,17 @@ _SHORT_US = 50.0
 """A baseline call below this says more about overheads than about the kernel."""
 
 
-def examine(judge: Judge, session: Session, race: Race) -> tuple[WorkloadResult, ...] | Rejected:
+def examine(
+    judge: Judge, session: Session, race: Race
+) -> tuple[int, tuple[WorkloadResult, ...] | Rejected]:
     """Check held-out sizes for right results, and time the largest against the best rival.
 
     Returns:
-        Results of the timed ones, or why the candidate is rejected.
+        How many were checked; results of the timed ones, or why the candidate is rejected.
     """
     count = judge.settings.heldout
     if count == 0:
-        return ()
+        return 0, ()
     found = judge.oracle.heldout(str(judge.dtype), secrets.randbits(48), count)
     workloads = [workload_from_json(data) for data in found]
     pool = make_pool(
@@ -50,13 +52,13 @@ def examine(judge: Judge, session: Session, race: Race) -> tuple[WorkloadResult,
         judge.renew(pool)
         fresh = judge.session(session.candidate, session.artifact, pool)
         if isinstance(fresh, Rejected):
-            return fresh
+            return 0, fresh
         try:
             for case in pool.usable():
                 result = fresh.check(pool, case, (case, case % 2))
                 if isinstance(result, Fault):
-                    return rejected(result, Stage.ACCEPT)
-            return _time_largest(judge, fresh, pool, race)
+                    return 0, rejected(result, Stage.ACCEPT)
+            return len(pool.usable()), _time_largest(judge, fresh, pool, race)
         finally:
             fresh.close()
     finally:

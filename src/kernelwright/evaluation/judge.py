@@ -298,9 +298,9 @@ class Judge:
         self, session: Session, race: acceptance.Race
     ) -> tuple[WorkloadResult, ...] | Rejected:
         """Check secret sizes; see `heldout.examine`."""
-        result = examine(self, session, race)
+        checked, result = examine(self, session, race)
         if not isinstance(result, Rejected):
-            self._heldout_checked = self.settings.heldout
+            self._heldout_checked = checked
         return result
 
     def lose(self, name: str, why: str) -> None:
@@ -335,11 +335,12 @@ class Judge:
             oracle=self.oracle,
         )  # fmt: skip
         self.renew(self.pool)
-        if not self.pool.usable():
-            raise ProblemError(
-                f"the problem '{self.public.name}' cannot be judged at this size: "
-                f"{next(iter(self.pool.refused.values()))}"
-            )
+        for pool in (self.checks, self.pool):
+            if not pool.usable():
+                raise ProblemError(
+                    f"the problem '{self.public.name}' cannot be judged at these sizes: "
+                    f"{next(iter(pool.refused.values()), 'it has no check workloads')}"
+                )
 
     def _bench(self) -> Bench:
         return Bench(

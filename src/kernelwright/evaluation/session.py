@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ from kernelwright.model import (
 _LOADING = (Reason.LOAD_FAILED, Reason.MISSING_SYMBOL, Reason.NOT_PARALLEL)
 _SLACK_US = 100.0
 _SLACK_SHARE = 0.1
+_FULLY_ONE_IN = 8
 
 
 @dataclass(slots=True)
@@ -171,9 +173,11 @@ class Session:
         places, arena = pool.output_slots[case][out], pool.outputs.view()
         whole_zones = pool.broken_zone(case, out) is None
         if chosen is None:
-            if whole_zones and (
-                check_fast(pool.cases[case], places, arena) or pool.is_known(case, out)
-            ):
+            # elementwise nearly always; now and then, unforeseeably, also the error as a whole
+            quick = secrets.randbelow(_FULLY_ONE_IN) > 0 and check_fast(
+                pool.cases[case], places, arena
+            )
+            if whole_zones and (quick or pool.is_known(case, out)):
                 return None
             result = self.verify(pool, case, out)
             if not isinstance(result, Fault):

@@ -144,18 +144,20 @@ void grow_flush_buffer(Host& host, uint64_t bytes) {
         mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) fail(host, kFlushFailed, "no memory is left for the cache flush");
     madvise(memory, bytes, MADV_HUGEPAGE);
+    memset(memory, 1, bytes);  // pages of its own: unwritten ones would all be the zero page
     host.flush_buffer = static_cast<char*>(memory);
     host.flush_capacity = bytes;
 }
 
-// Read and write so many other bytes that nothing of the kernel's data stays in any cache, with
-// the very team that the kernel will use: afterwards all its threads are parked, none is cold.
+// Read so many other bytes that nothing of the kernel's data stays in any cache, with the very
+// team that the kernel will use: afterwards all its threads are parked, none is cold. Reading only:
+// modified lines would have to be written back during the timed call, at the kernel's expense.
 void flush_caches(Host& host) {
     const uint64_t bytes = host.page->flush_bytes;
     if (bytes > 0) grow_flush_buffer(host, bytes);
-    char* buffer = host.flush_buffer;
+    const volatile char* buffer = host.flush_buffer;
 #pragma omp parallel for schedule(static) num_threads(host.threads)
-    for (uint64_t i = 0; i < bytes; i += 64) buffer[i] = static_cast<char>(buffer[i] + 1);
+    for (uint64_t i = 0; i < bytes; i += 64) (void)buffer[i];
 }
 
 void timed_call(Host& host, Generic<int> kernel) {
@@ -195,9 +197,15 @@ int openmp_runtimes() {
 
 // From here on the candidate's code runs: its constructors first.
 void load(Host& host) {
+    reset_float_mode();
+    const uint32_t mode = float_mode();
     void* library = dlopen(host.artifact, RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) fail(host, kLoadFailed, dlerror());
-    reset_float_mode();  // -ffast-math makes loading change it
+    // the deployed operator would do the same to the process that imports it
+    if (float_mode() != mode)
+        fail(host, kLoadFailed,
+             "loading it changes the process's denormal mode, as -ffast-math does for libraries: "
+             "build with -fassociative-math and the like instead");
     void* kernel = dlsym(library, host.entry);
     if (kernel == nullptr) fail(host, kMissingSymbol, dlerror());
     note_library(kernel);
