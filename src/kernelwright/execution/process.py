@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 from kernelwright.errors import HarnessError
 from kernelwright.sandbox import end_group
@@ -22,6 +24,26 @@ def clock_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
 
 
+def places(threads: int) -> str:
+    """One processor for each thread as `OMP_PLACES`, whole cores before their second threads.
+
+    The processors are spelt out: inside the sandbox a runtime cannot find the cores itself.
+    """
+    allowed = sorted(os.sched_getaffinity(0))
+
+    def rank(cpu: int) -> tuple[int, int]:
+        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            siblings = re.findall(r"\d+", path.read_text())
+        except OSError:
+            siblings = []
+        first = [int(sibling) for sibling in siblings if int(sibling) < cpu]
+        return len(first), cpu
+
+    chosen = sorted(allowed, key=rank)[:threads]
+    return ",".join(f"{{{cpu}}}" for cpu in chosen)
+
+
 def role_environment(threads: int, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Environment of every timed process: a fixed team whose threads sleep while they wait."""
     return {
@@ -33,7 +55,7 @@ def role_environment(threads: int, extra: Mapping[str, str] | None = None) -> di
         "OMP_WAIT_POLICY": "passive",
         # each thread on a core of its own: a woken team may otherwise share one for milliseconds
         "OMP_PROC_BIND": "true",
-        "OMP_PLACES": "cores",
+        "OMP_PLACES": places(threads),
         "GOMP_SPINCOUNT": "0",
         "KMP_BLOCKTIME": "0",
         "KMP_WARNINGS": "0",

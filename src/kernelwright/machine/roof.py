@@ -41,6 +41,10 @@ class Roof:
     """GB/s of every probe that ran."""
 
 
+_WAKE_BYTES = 8 << 20
+"""Read by the team right before each probe: a core that slept wakes too slowly for so short one."""
+
+
 class RoofProbe:
     """A worker with our own streaming and multiply-add kernels; usable as a context manager.
 
@@ -123,7 +127,7 @@ class RoofProbe:
         """Microseconds of one call."""
         arrays = tuple(Pointer(name, offset) for name in ("a", "b", "c"))
         call = Call((*arrays, Pointer("sink"), n, mode, streams, 0, 0, 0, 0))
-        report = self._worker.call(call)
+        report = self._worker.call(call, flush_bytes=_WAKE_BYTES)
         if isinstance(report, Failure):
             raise HarnessError(f"the roof kernels failed: {report.detail}")
         return report.elapsed_us
