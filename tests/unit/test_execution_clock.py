@@ -8,6 +8,7 @@ import pytest
 from execution_support import THREADS, arguments, built, source, started
 
 from kernelwright.execution import Arena, Call, CallReport, Pointer
+from kernelwright.execution.process import places
 
 BUSY = """
     timespec start, now;
@@ -201,3 +202,30 @@ def test_the_flush_is_not_in_the_bracket(stream, arenas, cache):
         found = reports(worker, arguments(1), 5, flush_bytes=128 << 20)
         each_us = (time.perf_counter() - begin) / 5 * 1e6
     assert min(report.bracket_us for report in found) < each_us / 2
+
+
+def _processors(pid):
+    """Processors that each task of a process may run on."""
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/status") as lines:
+            allowed = next(line for line in lines if line.startswith("Cpus_allowed_list"))
+        found.append(allowed.split()[1])
+    return found
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < THREADS, reason="needs two processors")
+def test_each_thread_of_a_team_has_a_processor_of_its_own(stream, arenas, cache):
+    with started(stream, arenas, cache) as worker:
+        reports(worker, arguments(1000), 1)
+        bound = _processors(worker.pid)
+    assert len(bound) == THREADS
+    assert len(set(bound)) == THREADS
+    assert all(place.isdigit() for place in bound), bound
+
+
+def test_places_are_distinct_processors_that_this_process_may_use():
+    spelt = places(THREADS)
+    chosen = [int(place.strip("{}")) for place in spelt.split(",")]
+    assert len(set(chosen)) == len(chosen) > 0
+    assert set(chosen) <= os.sched_getaffinity(0)

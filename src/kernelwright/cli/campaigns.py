@@ -13,10 +13,13 @@ from kernelwright.cli.options import (
     DtypeOption,
     EvaluationsOption,
     JsonOption,
+    LanguageOption,
     MinutesOption,
     SeedOption,
     SizeOption,
     StrategyOption,
+    TargetOption,
+    check_target,
     complete_problem,
     read_dtype,
     read_names,
@@ -47,6 +50,8 @@ def optimize(
             autocompletion=complete_problem,
         ),
     ] = None,
+    target: TargetOption = "cpu",
+    language: LanguageOption = "cpp",
     dtype: DtypeOption = None,
     size: SizeOption = None,
     strategy: StrategyOption = "default",
@@ -82,6 +87,7 @@ def optimize(
     from kernelwright.cli.progress import progress
     from kernelwright.propose import own_kernel_family
 
+    check_target(target, language)
     own, problem = _own_kernel(problem, like)
     reference = read_problem(problem)
     name = reference.function or Path(reference.path).stem
@@ -155,6 +161,7 @@ def suite(
         typer.Option("--problems", metavar="A,B", help="Problems to run; default: all.",
                      show_default=False),
     ] = None,
+    target: TargetOption = "cpu",
     dtypes: Annotated[
         str, typer.Option("--dtype", metavar="D,E", help="Element types.")
     ] = "f32,bf16",
@@ -178,6 +185,7 @@ def suite(
     from kernelwright.cli.progress import progress
     from kernelwright.model import Dtype
 
+    check_target(target)
     chosen = tuple(d for d in map(read_dtype, read_names(dtypes, ())) if isinstance(d, Dtype))
     request = SuiteRequest(
         folder=run,

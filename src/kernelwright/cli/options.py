@@ -53,6 +53,12 @@ SizeOption = Annotated[
         show_default=False,
     ),
 ]
+TargetOption = Annotated[
+    str, typer.Option("--target", help="Where the kernel will run; in this version: cpu.")
+]
+LanguageOption = Annotated[
+    str, typer.Option("--language", help="What the kernel is written in; in this version: cpp.")
+]
 BaselinesOption = Annotated[
     str | None,
     typer.Option(
@@ -161,3 +167,17 @@ def check_scenario(scenario: str | None) -> None:
     known = sorted({suite.scenario(name) for name in suite.names()})
     if scenario is not None and scenario not in known:
         raise UserError(f"there is no scenario '{scenario}': choose from {', '.join(known)}")
+
+
+def check_target(target: str, language: str = "cpp") -> None:
+    """Accept what this version can do.
+
+    Raises:
+        UserError: another target or language.
+    """
+    from kernelwright.errors import UserError
+
+    if target != "cpu":
+        raise UserError(f"there is no target '{target}' in this version: only cpu")
+    if language != "cpp":
+        raise UserError(f"there is no language '{language}' in this version: only cpp")
