@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 
 DEMO_PROBLEM ?= rms_norm
 DEMO_DTYPE ?= f32
-DEMO_SECONDS ?= 90
+DEMO_SECONDS ?= 45
 DEMO_RUN ?= demo-run
 
 BIN := $(VENV)/bin

@@ -127,6 +127,7 @@ def suite_row(problem: str, document: Mapping[str, Any]) -> Document:
         "sizes": bench["sizes"],
         "best_baseline": best,
         "baselines_run": sorted(bench["baselines"]),
+        "baselines_pass": {name: errors[name]["passes_check"] for name in bench["baselines"]},
         "absent": bench["absent"],
         "baseline_us": bench["baselines"][best],
         "ours_us": bench["median_us"],

@@ -141,9 +141,13 @@ def report(
         typer.Option("--svg", help="Also a static picture: roofline of a run, bars of a suite.",
                      show_default=False),
     ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", help="The table of a suite.", show_default=False),
+    ] = None,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Write the page of a run, finished or not; or the picture of a suite.
+    """Write the page of a run, finished or not; or the picture and the table of a suite.
 
     \b
     kernelwright report runs/mine
@@ -153,7 +157,11 @@ def report(
 
     written: dict[str, str] = {}
     if run.suffix == ".json":
-        written["svg"] = str(_suite_picture(existing_file(run, "table"), svg))
+        table = existing_file(run, "table")
+        written["svg"] = str(_suite_picture(table, svg))
+        if markdown is not None:
+            markdown.write_text(_suite_table(table))
+            written["markdown"] = str(markdown)
     else:
         from kernelwright.report import gather, roofline_svg, write_report
         from kernelwright.store import Archive
@@ -179,18 +187,30 @@ def _roofline(evidence: Any, draw: Any) -> str:
         raise UserError(f"there is no picture of this run: {error}") from None
 
 
-def _suite_picture(table: Path, svg: Path | None) -> Path:
+def _read_suite(table: Path) -> dict[str, Any]:
     import json
 
     from kernelwright.errors import UserError
-    from kernelwright.report import speedup_svg
 
     try:
         document = json.loads(table.read_text())
-        rows = document["problems"]
+        document["problems"], document["machine"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"'{table}' is not a table that `kernelwright suite` wrote") from None
+    return document
+
+
+def _suite_picture(table: Path, svg: Path | None) -> Path:
+    from kernelwright.report import speedup_svg
+
+    document = _read_suite(table)
     path = svg or table.with_suffix(".svg")
     title = f"Speed-up over the best baseline, {document['machine']}"
-    path.write_text(speedup_svg(rows, title))
+    path.write_text(speedup_svg(document["problems"], title))
     return path
+
+
+def _suite_table(table: Path) -> str:
+    from kernelwright.report import suite_markdown
+
+    return suite_markdown(_read_suite(table))

@@ -3,6 +3,7 @@
 from kernelwright.report.evidence import Entry, Evidence, fastest_baseline, gather
 from kernelwright.report.page import headline, render, write_report
 from kernelwright.report.svg import roofline_svg, speedup_svg
+from kernelwright.report.table import suite_markdown
 
 __all__ = [
     "Entry",
@@ -13,5 +14,6 @@ __all__ = [
     "render",
     "roofline_svg",
     "speedup_svg",
+    "suite_markdown",
     "write_report",
 ]
