@@ -194,9 +194,11 @@ def _read_suite(table: Path) -> dict[str, Any]:
 
     try:
         document = json.loads(table.read_text())
-        document["problems"], document["machine"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"'{table}' is not a table that `kernelwright suite` wrote") from None
+        known = {"problems", "machine"} <= set(document)
+    except (ValueError, TypeError):
+        known, document = False, {}
+    if not known:
+        raise UserError(f"'{table}' is not a table that `kernelwright suite` wrote")
     return document
 
 
