@@ -13,7 +13,8 @@ from kernelwright.codegen.library import paste
 FUNCTIONS = {
     "exp": ("exp", np.exp, 1.5), "exp2": ("exp2", np.exp2, 1.5), "expm1": ("expm1", np.expm1, 2.0),
     "log": ("log", np.log, 1.5), "log2": ("log2", np.log2, 2.0), "log1p": ("log1p", np.log1p, 2.0),
-    "tanh": ("tanh", np.tanh, 2.0), "erf": ("erf", np.vectorize(math.erf), 2.0),
+    "tanh": ("tanh", np.tanh, 2.0), "atan": ("atan", np.arctan, 2.5),
+    "erf": ("erf", np.vectorize(math.erf), 2.0),
     "sigmoid": ("sigmoid", lambda x: 1 / (1 + np.exp(-x)), 3.0),
     "sin": ("sincos", np.sin, 2.0), "cos": ("sincos", np.cos, 2.0), "sqrt": ("sqrt", np.sqrt, 0.5),
     "floor": ("rounding", np.floor, 0), "ceil": ("rounding", np.ceil, 0),

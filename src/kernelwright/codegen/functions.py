@@ -20,12 +20,13 @@ _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="
 _VECTOR = {
     "exp": "exp", "exp2": "exp2", "expm1": "expm1", "log": "log", "log2": "log2",
     "log1p": "log1p", "sin": "sincos", "cos": "sincos", "tanh": "tanh", "sigmoid": "sigmoid",
-    "erf": "erf", "sqrt": "sqrt", "floor": "rounding", "ceil": "rounding", "trunc": "rounding",
+    "atan": "atan", "erf": "erf",
+    "sqrt": "sqrt", "floor": "rounding", "ceil": "rounding", "trunc": "rounding",
     "round_even": "rounding",
 }  # fmt: skip
 # through the C library, lane by lane
 _RARE = {
-    "tan": "std::tan({0})", "atan": "std::atan({0})", "asin": "std::asin({0})",
+    "tan": "std::tan({0})", "asin": "std::asin({0})",
     "acos": "std::acos({0})", "sinh": "std::sinh({0})", "cosh": "std::cosh({0})",
     "atan2": "std::atan2({0}, {1})", "fmod": "std::fmod({0}, {1})", "pow": "std::pow({0}, {1})",
 }  # fmt: skip
@@ -40,7 +41,8 @@ NAMED = frozenset(_VECTOR) | frozenset(_RARE) | {"rsqrt", "reciprocal", "max", "
 
 HEAVY = {
     "exp": 14, "exp2": 13, "expm1": 18, "log": 20, "log2": 22, "log1p": 30, "sin": 22, "cos": 22,
-    "tanh": 30, "sigmoid": 22, "erf": 32, "div": 6, "reciprocal": 6, "sqrt": 10, "rsqrt": 14,
+    "tanh": 30, "atan": 26, "sigmoid": 22, "erf": 32, "div": 6, "reciprocal": 6, "sqrt": 10,
+    "rsqrt": 14,
     **dict.fromkeys(_RARE, 400),
 }  # fmt: skip
 """Rough instructions per vector; everything else is about one."""

@@ -203,6 +203,24 @@ inline floats tanh(floats x) {
     return a < 0.625f ? near : far;
 }
 
+//@ atan: bits
+// Cephes atanf: reduced to |x| <= tan(pi/8) by two identities, then a polynomial; about 2 ulp.
+inline floats atan(floats x) {
+    const floats a = absolute(x);
+    const ints far = a > 2.414213562373095f, middle = a > 0.4142135623730950f;
+    const floats over = select(far, splat(-1.0f), select(middle, a - 1.0f, a));
+    const floats under = select(far, a, select(middle, a + 1.0f, splat(1.0f)));
+    const floats r = select(a == splat(INFINITY), splat(0.0f), over / under);
+    const floats z = r * r;
+    floats p = z * 8.05374449538e-2f - 1.38776856032e-1f;
+    p = p * z + 1.99777106478e-1f;
+    p = p * z - 3.33329491539e-1f;
+    p = p * z * r + r;
+    const floats turned = select(far, splat(1.5707963267948966f),
+                                 select(middle, splat(0.7853981633974483f), splat(0.0f)));
+    return with_sign(turned + p, x);
+}
+
 //@ sigmoid: exp, reciprocal
 inline floats sigmoid(floats x) { return reciprocal(1.0f + exp(-x)); }
 
