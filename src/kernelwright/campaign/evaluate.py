@@ -7,12 +7,11 @@ from kernelwright.build import Artifact
 from kernelwright.campaign.optimize import admit, open_builder
 from kernelwright.campaign.request import Progress, Silent
 from kernelwright.campaign.result import Document, machine_document, workload_document
-from kernelwright.campaign.standing import bind
+from kernelwright.campaign.standing import bind, space_of
 from kernelwright.evaluation import Judge, JudgeSettings
 from kernelwright.machine import probe
 from kernelwright.model import Candidate, Dtype, Family, FrozenMap, Rejected, Verdict
 from kernelwright.problems import ProblemReference
-from kernelwright.space import Space
 
 
 def evaluate(
@@ -39,10 +38,7 @@ def evaluate(
     judge = Judge(reference, dtype, sizes, machine, builder, seed=None, settings=settings)
     with judge.open(progress.stage):
         admit(judge, progress)
-        names = {*judge.public.signature.dimensions, *judge.sizes}
-        toolchains = [toolchain.name for toolchain in machine.toolchains]
-        space = Space.of(family.source, judge.sizes, dimensions=names, toolchains=toolchains)
-        candidate = bind(family, space.default())
+        candidate = _at_defaults(family, judge)
         progress.stage("building")
         artifact = builder.build(candidate)
         progress.stage("judging")
@@ -58,6 +54,11 @@ def evaluate(
             "verified": judge.verified(),
             **_verdict_document(verdict),
         }
+
+
+def _at_defaults(family: Family, judge: Judge) -> Candidate:
+    space = space_of(family, judge.public.signature, judge.sizes, judge.machine)
+    return bind(family, space.default())
 
 
 def _verdict_document(verdict: Verdict) -> Document:
@@ -113,17 +114,7 @@ def compare(
     builder = open_builder(machine)
     judge = Judge(reference, dtype, sizes, machine, builder, seed=None, settings=settings)
     with judge.open(progress.stage):
-        names = {*judge.public.signature.dimensions, *judge.sizes}
-        toolchains = [toolchain.name for toolchain in machine.toolchains]
-        candidates = [
-            bind(
-                family,
-                Space.of(
-                    family.source, judge.sizes, dimensions=names, toolchains=toolchains
-                ).default(),
-            )
-            for family in families
-        ]
+        candidates = [_at_defaults(family, judge) for family in families]
         progress.stage("building")
         built = builder.build_many(candidates)
         progress.stage("judging")

@@ -8,7 +8,7 @@ from kernelwright import codegen
 from kernelwright.build import Artifact, CppBuilder
 from kernelwright.campaign.request import CampaignRequest, CampaignStatus, Progress
 from kernelwright.campaign.result import rejected_by_stage
-from kernelwright.campaign.standing import Leader, Standing, bind
+from kernelwright.campaign.standing import Leader, Standing, bind, space_of
 from kernelwright.errors import CandidateError
 from kernelwright.evaluation import Judge
 from kernelwright.model import (
@@ -26,7 +26,6 @@ from kernelwright.model import (
 from kernelwright.propose import OwnKernelProposer, ProblemView, Proposer, proposer_named
 from kernelwright.search import FamilyView, Request, strategy_named
 from kernelwright.search.strategy import Strategy
-from kernelwright.space import Space
 from kernelwright.store import Archive
 
 BATCH = 4
@@ -152,11 +151,8 @@ class Campaign:
             yield from proposer.propose(view, (), (), 8)
 
     def _family_view(self, family: Family) -> FamilyView:
-        names = {*self.judge.public.signature.dimensions, *self.judge.sizes}
-        toolchains = [toolchain.name for toolchain in self.machine.toolchains]
-        space = Space.of(
-            family.source, self.judge.sizes, dimensions=names, toolchains=toolchains
-        )
+        signature = self.judge.public.signature
+        space = space_of(family, signature, self.judge.sizes, self.machine)
         program = self.judge.program
         if program is None or not codegen.predicts(family):
             return FamilyView.of(family, space)
@@ -240,6 +236,8 @@ class Campaign:
         verdict = Rejected(Stage.SCREEN, Reason.WRONG_RESULT, f"as champion of a duel: {fault}")
         self.archive.add_verdict(leader.candidate, verdict)
         self.standing.withdraw(leader.request, verdict)
+        if leader.artifact is not None:  # the same binary under another assignment fails too
+            self._binaries[leader.artifact.binary_hash] = (verdict, None)
         self.progress.note(f"the leader failed: {fault[:100]}")
 
 

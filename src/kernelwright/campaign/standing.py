@@ -1,5 +1,6 @@
 """What a campaign knows so far: families, outcomes, and who leads."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kernelwright.build import Artifact
@@ -8,12 +9,15 @@ from kernelwright.model import (
     Candidate,
     Family,
     FrozenMap,
+    Machine,
     Measured,
     Rejected,
+    Signature,
     TunableValue,
     Verdict,
 )
 from kernelwright.search import FamilyView, Request, Tried, View
+from kernelwright.space import Space
 
 
 def bind(family: Family, values: FrozenMap[str, TunableValue]) -> Candidate:
@@ -21,6 +25,19 @@ def bind(family: Family, values: FrozenMap[str, TunableValue]) -> Candidate:
     return Candidate(
         family.language, family.entry, family.source, values, family.name, family.lineage
     )
+
+
+def space_of(
+    family: Family, signature: Signature, sizes: Mapping[str, int], machine: Machine
+) -> Space:
+    """What a family's declared tunables may be at these sizes on this machine.
+
+    Raises:
+        CandidateError: its declarations cannot be read, or leave nothing valid.
+    """
+    toolchains = [toolchain.name for toolchain in machine.toolchains]
+    names = {*signature.dimensions, *sizes}
+    return Space.of(family.source, sizes, dimensions=names, toolchains=toolchains)
 
 
 @dataclass(frozen=True, slots=True)
