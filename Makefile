@@ -9,13 +9,13 @@ TORCH ?= torch==2.13.0
 
 DEMO_PROBLEM ?= rms_norm
 DEMO_DTYPE ?= f32
-DEMO_SECONDS ?= 45
+DEMO_SECONDS ?= 30
 DEMO_RUN ?= demo-run
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint results-cpu clean
 .DELETE_ON_ERROR:
 
 demo: compiler $(VENV)/.installed
@@ -58,6 +58,13 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
 	$(PIP) install --editable '.[dev]'
 	touch $@
+
+# The published tables: about two minutes a row on a quiet machine; resumed where it was stopped.
+RESULTS_SET ?= starter
+RESULTS_RUN ?= runs/$(RESULTS_SET)
+results-cpu: compiler $(VENV)/.installed
+	$(BIN)/kernelwright suite --set $(RESULTS_SET) --target cpu --run $(RESULTS_RUN) --minutes 0.7 --evaluations 40
+	$(BIN)/python docs/results/publish.py suite $(RESULTS_RUN)/suite.json
 
 clean:
 	rm -rf $(VENV) $(DEMO_RUN) build

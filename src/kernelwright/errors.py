@@ -25,6 +25,10 @@ class ProblemError(UserError):
     """A problem (declaration, file, sizes, dtype) is not usable as given."""
 
 
+class UndeclaredDtype(ProblemError):
+    """A problem is asked for in a dtype that it does not declare."""
+
+
 class CandidateError(UserError):
     """A kernel that the user handed over cannot be read, or declares its tunables wrongly."""
 

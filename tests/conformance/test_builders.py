@@ -2,7 +2,9 @@ from functools import lru_cache
 
 import pytest
 
-from kernelwright.build import CppBuilder, discover_toolchains
+from kernelwright.build import Builders, CppBuilder, PythonBuilder, discover_toolchains
+from kernelwright.model import Candidate, FrozenMap
+from kernelwright.testing import samples
 from kernelwright.testing.builders import BuilderConformance, FakeBuilder
 
 
@@ -24,6 +26,31 @@ class TestCpp(BuilderConformance):
         return toolchains()[-1].name
 
 
+class TestPython(TestCpp):
+    def make(self, cache):
+        return PythonBuilder(toolchains(), cache)
+
+    def compiler(self):
+        return "python"
+
+    def good(self, **values):
+        chosen = FrozenMap({"LANES": 8, "UNROLL": 2, **values})
+        return Candidate("python", "kernel", samples.PYTHON_SOURCE, chosen)
+
+    def bad(self):
+        return Candidate("python", "kernel", "# first line\ndef unlucky_name(:\n")
+
+
+class TestBuildersOnCpp(TestCpp):
+    def make(self, cache):
+        return Builders(toolchains(), cache)
+
+
+class TestBuildersOnPython(TestPython):
+    def make(self, cache):
+        return Builders(toolchains(), cache)
+
+
 class TestFake(BuilderConformance):
     def make(self, cache):
         return FakeBuilder(cache)
@@ -33,5 +60,6 @@ class TestFake(BuilderConformance):
 
 
 def test_builders_without_a_compiler_say_so(tmp_path):
-    for builder in (CppBuilder((), tmp_path), FakeBuilder(tmp_path, ())):
+    without = (CppBuilder((), tmp_path), PythonBuilder((), tmp_path), FakeBuilder(tmp_path, ()))
+    for builder in without:
         assert builder.available()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kernelwright import codegen, recipes, suite
-from kernelwright.model import Dtype, Machine, Toolchain
+from kernelwright.model import Machine, Toolchain
 from kernelwright.problems import ProblemReference, load_problem, trace_program
 
 MACHINE = Machine(
@@ -24,8 +24,21 @@ def _families(reference, dtype):
     return found + recipes.families(program, dtype, MACHINE, sizes, "kernel")
 
 
-@pytest.mark.parametrize("name", suite.names())
-@pytest.mark.parametrize("dtype", [Dtype.F32, Dtype.BF16])
+NOTHING_OFFERED = {
+    "attention_gqa_causal", "cross_entropy_loss", "histogram",
+    "paged_decode_attention", "softmax_attention", "spmv_csr", "topk_rows",
+}  # fmt: skip
+"""Problems that no generator and no recipe takes yet."""
+
+
+OFFERED = [
+    (name, dtype)
+    for name in sorted(set(suite.names()) - NOTHING_OFFERED)
+    for dtype in load_problem(suite.find(name)).dtypes
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), OFFERED)
 def test_a_renamed_problem_gets_the_same_candidates(name, dtype, tmp_path):
     shipped = suite.find(name)
     text = Path(shipped.path).read_text()

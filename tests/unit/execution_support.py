@@ -4,9 +4,9 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from kernelwright.build import Artifact, CppBuilder, build_runtime, discover_toolchains
+from kernelwright.build import Artifact, CppBuilder, build_clock, build_runtime, discover_toolchains
 from kernelwright.execution import Arena, Call, CallReport, Failure, Limits, Pointer, Worker
-from kernelwright.model import Candidate, FrozenMap, Toolchain
+from kernelwright.model import Candidate, FrozenMap, Host, Toolchain
 
 THREADS = 2
 SHORT = Limits(call_s=1.0, start_s=10.0, memory_bytes=1 << 30)
@@ -30,7 +30,8 @@ def candidate(text: str, **tunables: int | str) -> Candidate:
 
 
 def built(cache: Path, text: str, **tunables: int | str) -> Artifact:
-    artifact = CppBuilder(toolchains(), cache).build(candidate(text, **tunables))
+    """A library that nobody inspected: the worker has to withstand it alone."""
+    artifact = CppBuilder(toolchains(), cache, inspects=False).build(candidate(text, **tunables))
     assert isinstance(artifact, Artifact), artifact
     return artifact
 
@@ -39,7 +40,8 @@ def started(
     artifact: Artifact, arenas: list[Arena], cache: Path, limits: Limits = SHORT, entry="kernel"
 ) -> Worker | Failure:
     runtime = build_runtime(artifact.toolchain, cache)
-    return Worker.start(artifact.path, entry, runtime, arenas, THREADS, limits)
+    host = Host((str(runtime),), build_clock(artifact.toolchain))
+    return Worker.start(artifact.path, entry, host, arenas, THREADS, limits)
 
 
 def arguments(n: int = 1000) -> Call:

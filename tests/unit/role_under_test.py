@@ -6,11 +6,16 @@ import time
 
 import numpy as np
 
+from kernelwright.errors import UndeclaredDtype
 from kernelwright.execution import arena_view, serve
 
 
 def fail(payload):
     raise ValueError(f"cannot {payload['what']}")
+
+
+def refuse(payload):
+    raise UndeclaredDtype(f"there is no {payload['what']}")
 
 
 def die(payload):
@@ -58,10 +63,12 @@ if __name__ == "__main__":
         {
             "echo": lambda payload: payload,
             "fail": fail,
+            "refuse": refuse,
             "die": die,
             "add": add,
             "write": write,
             "environment": environment,
+            "evaluate": lambda payload: {"value": eval(payload["expression"])},
             "sleep": lambda payload: time.sleep(payload["seconds"]) or {},
             "flushed": lambda payload: {"bytes": flushed},
             "arguments": lambda payload: {"arguments": sys.argv[1:]},

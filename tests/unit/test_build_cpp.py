@@ -10,6 +10,7 @@ from execution_support import built, candidate, source, toolchains
 
 from kernelwright.build import Artifact, CppBuilder, build_runtime, builder, include_folder
 from kernelwright.model import Candidate, FrozenMap, Reason, Rejected, Stage, Toolchain
+from kernelwright.sandbox import isolation
 
 TEXT = source("for (int64_t i = 0; i < n; ++i) y[i] = FACTOR * x[i]; return 0;")
 
@@ -181,11 +182,56 @@ def test_hostile_source_cannot_read_the_home(cpp, tmp_path_factory):
     secret.write_text("int leaked;\n")
     result = cpp.build(candidate(f'#include "{secret}"\n' + source("return 0;")))
     if isinstance(result, Artifact):
-        from kernelwright.sandbox import isolation
-
         assert isolation() == "process"
     else:
         assert "No such file" in result.diagnostic or "not found" in result.diagnostic
+
+
+@pytest.mark.parametrize("mode", ["sandbox", "process"])
+@pytest.mark.parametrize("chain", [t.name for t in toolchains()])
+@pytest.mark.parametrize(
+    "how",
+    [
+        '#include "{}"', "int x =\n#include <{}>\n;", 'asm(".include \\"{}\\"");',
+        '#line 1 "kernel.cpp"\n#include "{}"',
+    ],
+)  # fmt: skip
+def test_diagnostics_do_not_quote_files_of_the_host(
+    cpp, tmp_path_factory, monkeypatch, how, chain, mode
+):
+    secret = tmp_path_factory.mktemp("host") / "secret"
+    secret.write_text("root:hunter2:0:0\n  hunter2 again\n#error hunter2\n")
+    monkeypatch.setenv("KERNELWRIGHT_ISOLATION", mode)
+    text = how.format(secret) + "\n" + source("return undeclared;")
+    result = rejected(cpp.build(candidate(text, CXX=chain)))
+    assert "hunter2" not in result.diagnostic
+    if mode == "process" and "asm" not in how:
+        assert "is not shown" in result.diagnostic
+
+
+@pytest.mark.parametrize("chain", [t.name for t in toolchains()])
+def test_no_way_of_including_bytes_finds_files_of_the_host(cpp, tmp_path, chain):
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2")
+    if isolation() == "process":
+        pytest.skip("bubblewrap does not work here")
+    tricks = [
+        f'asm(".data; .incbin \\"{secret}\\"; .text");',
+        f'const char held[] = {{\n#embed "{secret}"\n}};',
+        'asm(".data; .incbin \\"/etc/passwd\\"; .text");',
+        '#if !__has_include("/etc/passwd")\n#error it is not here\n#endif',
+    ]
+    for trick in tricks:
+        result = rejected(cpp.build(candidate(f"{trick}\n{source('return 0;')}", CXX=chain)))
+        assert result.reason is Reason.COMPILE_ERROR
+        assert "hunter2" not in result.diagnostic
+
+
+def test_errors_in_the_compilers_own_headers_are_shown(cpp):
+    body = "std::vector<const float> a(n); return a.size();"
+    result = rejected(cpp.build(candidate(source(body, "vector"))))
+    assert "static assertion failed" in result.diagnostic
+    assert "is not shown" not in result.diagnostic
 
 
 def test_every_toolchain_ran_its_probe_on_several_threads():

@@ -37,6 +37,17 @@ extern "C" int mine(const float* x, const float* w, float* out, int64_t T, int64
 """
 
 
+OWN_IN_PYTHON = """
+import torch
+# @tune WIDE = 1, 0
+
+
+def mine(x, w, out, *, T, H, WIDE):
+    wide = x.double() if WIDE else x.float()
+    out.copy_(wide * torch.sigmoid(w) * wide.square().mean(-1, keepdim=True))
+"""
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("campaign")
@@ -183,3 +194,58 @@ def test_an_unknown_proposer_or_baseline_is_named(tmp_path):
     other = replace(request, folder=tmp_path / "other", baselines=("magic",))
     with pytest.raises(UserError, match="no baseline 'magic'"):
         optimize(other, settings=quick())
+
+
+def _processes_of(session):
+    """Processes of a session that are alive, by number."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def test_ctrl_c_says_how_to_go_on_and_leaves_no_process(tmp_path):
+    problem, run = problem_file(tmp_path), tmp_path / "run"
+    command = [sys.executable, "-m", "kernelwright", "optimize", str(problem), "--run", str(run)]
+    process = subprocess.Popen(
+        [*command, "--size", "T=256,H=512"], start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 120
+        while len(_verdicts(run)) < 2 and time.monotonic() < end and process.poll() is None:
+            time.sleep(0.05)
+        before = _verdicts(run)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, told = process.communicate(timeout=30)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130, told
+    assert f"--run {run}" in told
+    assert "Traceback" not in told
+    assert _verdicts(run)[: len(before)] == before
+    assert _processes_of(process.pid) == []
+
+
+def test_an_own_kernel_in_python_can_win_and_is_written_with_its_tunables_bound(tmp_path):
+    own = tmp_path / "mine.py"
+    own.write_text(OWN_IN_PYTHON)
+    request = small_request(problem_file(tmp_path), tmp_path / "run")
+    request = replace(request, proposers=(), own=(own_kernel_family(own),))
+    document = optimize(request, settings=quick())
+    best = document["best"]
+    assert (best["language"], document["operator"]) == ("python", None)
+    assert "the kernel is python" in document["operator_absent"]
+    assert document["evaluations"] == 2
+    again = own_kernel_family(Path(best["path"]))
+    assert again.entry == "mine"
+    space: dict = {}
+    exec(again.source, space)
+    assert space["mine"].keywords == best["tunables"]
+    assert "best_kernel.py" in Path(document["report"]).read_text()

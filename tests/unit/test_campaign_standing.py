@@ -1,7 +1,16 @@
 """The ranking of a campaign, without building or timing anything."""
 
 from kernelwright.campaign.standing import Standing, bind
-from kernelwright.model import Family, FrozenMap, Lineage, Measured, Reason, Rejected, Stage
+from kernelwright.model import (
+    Candidate,
+    Family,
+    FrozenMap,
+    Lineage,
+    Measured,
+    Reason,
+    Rejected,
+    Stage,
+)
 from kernelwright.search import FamilyView, Request
 from kernelwright.space import Space
 
@@ -52,3 +61,23 @@ def test_outcomes_since_the_last_gain_are_counted():
     for block, value in ((1, 1.0), (2, 0.9), (4, 0.8999), (8, 1.2)):
         _measure(standing, block, value)
     assert standing.since_gain() == 2
+
+
+def test_after_a_failed_finalist_other_families_come_first():
+    standing = Standing({}, ())
+    for number, (family, value) in enumerate([("a", 1.0), ("a", 1.1), ("b", 2.0), ("c", 3.0)]):
+        candidate = Candidate("cpp", "kernel", f"{number}", FrozenMap(), family, Lineage("recipe"))
+        request = Request(family, FrozenMap({"N": number}))
+        standing.record(request, candidate, Measured(()), value)
+
+    def best(*failed):
+        leader = standing.finalist(failed)
+        assert leader is not None
+        return leader.value
+
+    assert best() == 1.0
+    standing.withdraw(standing.ranked()[0].request, Rejected(Stage.ACCEPT, Reason.CRASH, ""))
+    assert best("a") == 2.0
+    assert best("a", "b") == 3.0
+    assert best("a", "b", "c") == 1.1
+    assert Standing({}, ()).finalist(()) is None

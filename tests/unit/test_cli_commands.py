@@ -11,6 +11,7 @@ from kernelwright.campaign import Budget, CampaignStatus
 from kernelwright.cli.output import print_json
 from kernelwright.cli.progress import PlainProgress, describe
 from kernelwright.model import FrozenMap
+from kernelwright.sandbox import isolation
 
 
 def run(*arguments, cwd=None):
@@ -57,7 +58,8 @@ def test_a_wrong_option_is_refused_without_a_traceback():
 
 def test_help_names_every_command_with_examples():
     text = run("--help").stdout
-    commands = ["problems", "show", "probe", "optimize", "evaluate", "compare", "report", "suite"]
+    commands = ["problems", "show", "probe", "optimize", "evaluate", "compare", "report", "suite",
+                "audit"]  # fmt: skip
     for command in commands:
         assert command in text
         words = run(command, "--help").stdout
@@ -105,6 +107,30 @@ def test_show_takes_a_problem_from_a_file(tmp_path):
     assert document["derived"]
 
 
+@pytest.mark.skipif(isolation() == "process", reason="bubblewrap does not work here")
+def test_show_imports_a_strangers_file_in_a_sandbox(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET_API_KEY", "hunter2")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "secret").write_text("hunter2")
+    (tmp_path / "folder" / "mine.py").write_text(
+        "import os, pathlib\n"
+        "assert 'SECRET_API_KEY' not in os.environ, 'a key'\n"
+        f"assert not os.path.exists({str(tmp_path / 'secret')!r}), 'a file'\n"
+        f"assert not os.access({str(tmp_path / 'folder')!r}, os.W_OK), 'can write'\n"
+        "def halve(x):\n    return x / 2\n\nexample_shapes = {'x': (3, 5)}\n"
+    )
+    done = run("show", tmp_path / "folder" / "mine.py", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["name"] == "halve"
+
+
+def test_show_names_the_fault_of_a_problem_file(tmp_path):
+    (tmp_path / "mine.py").write_text("def halve(x:\n")
+    done = run("show", "mine.py", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "line 1 is not Python" in done.stderr
+
+
 def status(**changes):
     values = {
         "evaluations": 23, "budget": Budget(60, 5.0), "best_us": 648.0, "best_speedup": 1.31,
@@ -147,3 +173,20 @@ def test_a_suite_table_becomes_a_picture(tmp_path):
     assert "1.50× over eager" in (tmp_path / json.loads(done.stdout)["svg"]).read_text()
     (tmp_path / "suite.json").write_text("[]")
     assert run("report", "suite.json", cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("kernelwright opt", "optimize"),
+        ("kernelwright optimize rms", "rms_norm"),
+        ("kernelwright optimize rms_norm --dtype b", "bf16"),
+    ],
+)
+def test_shells_complete_commands_problems_and_dtypes(typed, offered):
+    words = typed.split()
+    environment = {**os.environ, "_KERNELWRIGHT_COMPLETE": "complete_bash", "COMP_WORDS": typed,
+                   "COMP_CWORD": str(len(words) - 1)}  # fmt: skip
+    command = [sys.executable, "-m", "kernelwright"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert offered in done.stdout.split()

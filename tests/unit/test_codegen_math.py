@@ -19,7 +19,7 @@ FUNCTIONS = {
     "sin": ("sincos", np.sin, 2.0), "cos": ("sincos", np.cos, 2.0), "sqrt": ("sqrt", np.sqrt, 0.5),
     "floor": ("rounding", np.floor, 0), "ceil": ("rounding", np.ceil, 0),
     "trunc": ("rounding", np.trunc, 0), "round_even": ("rounding", np.rint, 0),
-    "sign": ("sign", np.sign, 0),
+    "sign": ("sign", np.sign, 0), "rsqrt": ("rsqrt", lambda x: 1 / np.sqrt(x), 1.5),
 }  # fmt: skip
 INCLUDES = "\n".join(f"#include {h}" for h in (
     '"kernelwright.h"', "<algorithm>", "<cmath>", "<cstdint>", "<cstring>", "<utility>",

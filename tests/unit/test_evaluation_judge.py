@@ -10,7 +10,9 @@ from judging import ONE_IN_TEN, SLOW, WORKSPACE, WRONG, rms_norm
 from kernelwright.build import CppBuilder
 from kernelwright.errors import ProblemError
 from kernelwright.evaluation import Judge, JudgeSettings
-from kernelwright.evaluation.judge import require_known
+from kernelwright.evaluation.preparation import require_known
+from kernelwright.evaluation.repeat import is_deterministic
+from kernelwright.evaluation.wire import workload_to_json
 from kernelwright.execution import Limits
 from kernelwright.machine import probe
 from kernelwright.model import Candidate, FrozenMap, Measured, Rejected
@@ -30,7 +32,8 @@ def machine():
 
 @pytest.fixture(scope="module")
 def judge(machine, tmp_path_factory):
-    builder = CppBuilder(machine.toolchains, tmp_path_factory.mktemp("cache"))
+    # nobody inspects what is built: the judge has to find every fault alone
+    builder = CppBuilder(machine.toolchains, tmp_path_factory.mktemp("cache"), inspects=False)
     with Judge(
         find("rms_norm"), "f32", SIZES, machine, builder, seed=3, settings=SETTINGS
     ).open() as opened:
@@ -85,6 +88,11 @@ def test_acceptance_measures_with_intervals_bound_and_baselines(judge):
     assert all(result.workload.tier == "heldout" for result in heldout)
     assert judge.verified()["heldout"] == SETTINGS.heldout
     assert judge.verified()["workloads"] >= 10
+    claim = verdict.claim
+    assert claim.baseline == min(bench.peers, key=lambda peer: peer.time_us.median).name
+    assert claim.outcome in ("faster", "slower", "undecided")
+    assert (claim.confirmed is None) == (claim.confirming_rounds == 0)
+    assert verdict.deterministic
 
 
 def test_wrong_in_one_call_of_ten_is_rejected_at_acceptance(judge):
@@ -101,6 +109,80 @@ def test_wrong_only_at_held_out_sizes_is_rejected_at_acceptance(judge):
     assert isinstance(verdict, Rejected)
     assert (str(verdict.stage), str(verdict.reason)) == ("accept", "wrong_result")
     assert "held-out" in verdict.diagnostic
+    told, (*_, kept) = verdict.diagnostic, judge.heldout_faults
+    assert not any(character.isdigit() for character in told)  # no size, index or value
+    assert "expected" in kept
+    assert "T=" in kept
+
+
+def heldout_at(judge, monkeypatch, **sizes):
+    """Make the judge draw these sizes."""
+    workload = replace(judge.bench, sizes=FrozenMap(sizes), tier="heldout")
+    found = [workload_to_json(workload)]
+    monkeypatch.setattr(judge.oracle, "heldout", lambda *asked: found)
+
+
+def test_a_collapse_at_held_out_sizes_is_flagged(judge, monkeypatch):
+    heldout_at(judge, monkeypatch, T=701, H=1303)
+    waste = "volatile float w = 0; for (int64_t h = 0; h < 300 * H; ++h) w = w + row[h % H];"
+    verdict = judge.accept(*built(judge, rms_norm(row=f"if (!bench(T, H)) {{ {waste} }}")))
+    assert isinstance(verdict, Measured), verdict
+    _, heldout = verdict.workloads
+    assert heldout.collapsed, (verdict.workloads[0].peers, heldout)
+    assert heldout.peers[0].speedup.high < 1
+    (warning,) = verdict.warnings
+    assert "Collapses at held-out sizes" in warning
+    assert "T=701,H=1303" in warning
+
+
+def test_an_even_kernel_does_not_collapse(judge, monkeypatch):
+    heldout_at(judge, monkeypatch, T=701, H=1303)
+    verdict = judge.accept(*built(judge, rms_norm()))
+    assert isinstance(verdict, Measured), verdict
+    assert not verdict.workloads[1].collapsed
+    assert verdict.warnings == ()
+
+
+def test_bits_that_differ_between_processes_are_told(judge):
+    tremor = "if (bench(T, H) && seed % 2) scale = std::nextafterf(scale, 2 * scale);"
+    before = "#include <ctime>\nstatic long seed = [] { timespec t; clock_gettime(CLOCK_MONOTONIC,"
+    before += " &t); return t.tv_nsec / 64; }();"
+    moody = judge.session(*built(judge, rms_norm(before=before, row=tremor)))
+    steady = judge.session(*built(judge, rms_norm(before="static long seed = 0;", row=tremor)))
+    try:
+        assert is_deterministic(judge, steady) is True
+        assert False in [is_deterministic(judge, moody) for _ in range(12)]
+    finally:
+        moody.close()
+        steady.close()
+
+
+def test_a_kernel_that_goes_wrong_after_a_few_calls_is_rejected(judge):
+    late = rms_norm(row="if (calls > 4 && t == 3 && bench(T, H)) scale *= 1.01f;")
+    verdict = judge.accept(*built(judge, late))
+    assert isinstance(verdict, Rejected)
+    assert (str(verdict.stage), str(verdict.reason)) == ("accept", "wrong_result")
+
+
+def test_a_slower_own_kernel_is_proved_slower_and_found_so_again(judge):
+    short = replace(SETTINGS, heldout=0)
+    judge.settings, before, ready = short, judge.settings, judge._ready
+    judge._ready = []
+    try:
+        slow, fast = built(judge, SLOW.replace("40 * H", "300 * H")), built(judge, rms_norm())
+        verdict = judge.accept(*fast, own=slow)
+        other = judge.accept(*slow, own=fast)
+    finally:
+        judge.settings, judge._ready = before, ready
+    assert isinstance(verdict, Measured), verdict
+    claim = verdict.claim
+    assert (claim.baseline, claim.outcome) == ("own", "faster"), verdict
+    assert claim.accepted.low > 1.2
+    assert claim.confirmed.low > 1.2
+    assert claim.confirming_rounds >= 10
+    assert isinstance(other, Measured), other
+    assert other.claim.outcome == "slower"
+    assert other.claim.confirmed is None
 
 
 def test_baselines_do_not_fault_pages_once_warm(judge):

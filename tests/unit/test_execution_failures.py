@@ -210,6 +210,8 @@ def test_a_library_that_flushes_denormals_when_loaded_is_refused(cache):
     artifact = built(cache, source("return 0;"), FLAGS="-O1 -ffast-math")
     if not artifact.toolchain.name.startswith("g++"):
         pytest.skip("only g++ links the start-up code that does it")
+    if int(artifact.toolchain.version.split()[-1].split(".")[0]) >= 13:
+        pytest.skip("since version 13 g++ leaves that code out of libraries")
     failure = run_once(cache, source("return 0;"), FLAGS="-O1 -ffast-math")
     assert isinstance(failure, Failure)
     assert failure.reason is Reason.LOAD_FAILED

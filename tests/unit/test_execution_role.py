@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from execution_support import descendants, open_descriptors
 
-from kernelwright.errors import HarnessError
+from kernelwright.errors import HarnessError, UndeclaredDtype
 from kernelwright.execution import Arena, RoleProcess
 
 
@@ -25,6 +25,11 @@ def nothing_is_left():
     yield
     assert descendants() <= before[0]
     assert open_descriptors() <= before[1]
+
+
+def test_a_users_error_crosses_over_as_itself():
+    with start() as role, pytest.raises(UndeclaredDtype, match="there is no f16"):
+        role.request("refuse", {"what": "f16"})
 
 
 def test_requests_and_their_errors():

@@ -203,3 +203,51 @@ def test_poison_is_told_from_wrong_values():
     result = compare(raw, y, tolerance(y, [y], Dtype.BF16), Dtype.BF16)
     assert result.unwritten == 24
     assert "never written" in result.pattern
+
+
+def _differences(seed, error, size=400):
+    """x - w for values that nearly cancel now and then: exact, and with a relative error."""
+    rng = np.random.default_rng(seed)
+    x, w = rng.standard_normal((2, size, size))
+    w[rng.random(w.shape) < 1e-4] = 0.0
+    near = rng.random(w.shape) < 1e-3
+    w[near] = x[near] * (1 + 1e-7 * rng.standard_normal(int(near.sum())))
+
+    def run():
+        noise = 1 + error * rng.uniform(-1, 1, (2, *x.shape))
+        return x * noise[0] - w * noise[1]
+
+    return x - w, run
+
+
+@pytest.mark.parametrize("dtype", [Dtype.F32, Dtype.BF16])
+def test_where_terms_cancel_the_error_of_float32_is_seen_under_the_rounding(dtype):
+    for seed in range(8):
+        y, run = _differences(seed, 2.0**-22)
+        runs = [run().astype(np.float32) for _ in range(3)]
+        allowed, norm = tolerance(y, runs, dtype), norm_tolerance(y, runs, dtype)
+        honest = compare(encode(run(), dtype), y, allowed, dtype, norm)
+        assert honest.ok, honest.describe("out")
+        _, coarse = _differences(seed, 2.0**-10)  # products rounded to 11 bits before they cancel
+        assert not compare(encode(coarse(), dtype), y, allowed, dtype, norm).ok
+
+
+def test_rounding_counts_in_the_norm_once():
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((64, 1024))
+    runs = [y.astype(np.float32)]
+    allowed = tolerance(y, runs, Dtype.BF16)
+    norm = norm_tolerance(y, runs, Dtype.BF16)
+    assert compare(encode(y, Dtype.BF16), y, allowed, Dtype.BF16, norm).ok
+    truncated = (y.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    assert compare(truncated, y, allowed, Dtype.BF16, norm).ok
+    off = y * (1 + 1.8 * 2.0**-8 * np.where(rng.random(y.shape) < 0.5, 1, -1))
+    assert not compare(encode(off, Dtype.BF16), y, allowed, Dtype.BF16, norm).ok
+
+
+def test_what_the_output_cannot_hold_is_infinite_in_a_sound_run_too():
+    y = np.full((2, 40), 1e3)
+    y[0, 0] = 7e4  # beyond float16
+    allowed = tolerance(y, [y.astype(np.float32)], Dtype.F16)
+    assert np.isinf(allowed[0, 0])
+    assert np.isfinite(allowed).sum() == y.size - 1

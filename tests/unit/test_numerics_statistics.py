@@ -1,18 +1,11 @@
-"""Coverage of the intervals by simulation, and the sequential rules."""
+"""Coverage by simulation of the intervals for a fixed number of samples."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernelwright.numerics import (
-    AcceptRule,
-    Decision,
-    ScreenRule,
-    half_width,
-    median_estimate,
-    paired_ratio,
-)
+from kernelwright.numerics import half_width, median_estimate, paired_ratio
 
 
 def skewed(rng, n):
@@ -69,31 +62,3 @@ def test_lengths_must_agree():
         paired_ratio([1.0], [])
     with pytest.raises(ValueError, match="at least one"):
         median_estimate([])
-
-
-def test_screening_stops_the_hopeless_and_bounds_the_rest():
-    rule = ScreenRule()
-    assert rule.decide([0.5] * 5) is Decision.CONTINUE
-    assert rule.decide([0.5] * 6) is Decision.HOPELESS
-    assert rule.decide([0.5] * 5 + [1.2]) is Decision.CONTINUE
-    assert rule.decide([0.99] * 6) is Decision.CONTINUE
-    assert rule.decide([0.99] * 30) is Decision.STOP
-    rng = np.random.default_rng(11)
-    lost = 0
-    for _ in range(300):  # an equal kernel is hardly ever thrown away
-        ratios, decision = [], Decision.CONTINUE
-        while decision is Decision.CONTINUE:
-            ratios.append(float(np.exp(0.08 * rng.standard_normal())))
-            decision = rule.decide(ratios)
-        lost += decision is Decision.HOPELESS
-    assert lost <= 0.06 * 300
-
-
-def test_acceptance_needs_rounds_and_precision():
-    rule = AcceptRule(least=30, most=60, target=0.01)
-    assert not rule.done([1.0] * 29)
-    assert rule.precise([1.0] * 30)
-    noisy = list(np.random.default_rng(2).uniform(0.5, 1.5, 59))
-    assert not rule.done(noisy)
-    assert rule.done([*noisy, 1.0])
-    assert not rule.precise([*noisy, 1.0])

@@ -251,6 +251,9 @@ CASES = {
     "select": (lambda x: x[:, -1] - x[:, 0] + x[-1, 0], sig("x:T,H", "out:T")),
     "kronecker": (lambda a, b: torch.kron(a, b), sig("a:M,N b:P,Q", "out:M*P,N*Q")),
     "blocks": (lambda x: x.view(-1, 32).amax(-1), sig("x:N", "out:N//32")),
+    "conv1d": (lambda x, w, b: F.conv1d(x, w, b, stride=2, padding=1), sig("x:N,C,L w:O,C,3 b:O", "o:N,O,(L-1)//2+1")),
+    "conv2d_depthwise": (lambda x, w: F.conv2d(x, w[:, None], padding=(2, 1), groups=x.shape[1]), sig("x:N,C,H,W w:C,5,3", "o:N,C,H,W")),
+    "conv2d_groups": (lambda x, w: F.conv2d(x, w, groups=3), sig("x:N,6,H,W w:9,2,1,1", "o:N,9,H,W")),
     "conv1x1": (lambda x, w: torch.einsum("nchw,oc->nohw", x, w), sig("x:N,C,H,W w:O,C", "o:N,O,H,W")),
 }  # fmt: skip
 SETS = ((1, 3, 2, 5, 4, 6), (4, 1, 7, 2, 3, 1), (17, 33, 9, 3, 2, 2))

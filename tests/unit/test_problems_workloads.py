@@ -11,7 +11,7 @@ from kernelwright.errors import ProblemError
 from kernelwright.model import Dtype, FrozenMap
 from kernelwright.problems import problem, public_from_json, public_to_json
 from kernelwright.problems.distributions import STANDARD
-from kernelwright.problems.workloads import HELDOUT_BYTES, HELDOUT_WORK
+from kernelwright.problems.workloads import CHECK_WORK, HELDOUT_BYTES, HELDOUT_WORK
 
 
 def scale(low=1, high=5000, **declared):
@@ -45,6 +45,17 @@ def test_checks_meet_awkward_sizes_all_distributions_and_other_scalars():
     assert {w.tier for w in found} == {"check"}
     assert len(found) == len(set(found)) < 60
     assert sum(w.sizes["T"] * w.sizes["H"] for w in found) < 4_000_000
+
+
+def test_declared_work_limits_the_sizes():
+    p = scale(work="T*H*T")
+    found = p.check_workloads(Dtype.F32, 1)
+    assert max(w.sizes["T"] for w in found) > 250
+    assert all(w.sizes["T"] ** 2 * w.sizes["H"] <= CHECK_WORK for w in found)
+    for w in p.heldout_workloads(Dtype.F32, 1, 40):
+        assert w.sizes["T"] ** 2 * w.sizes["H"] <= HELDOUT_WORK
+    with pytest.raises(ProblemError, match="work names 'N', which is none of T, H"):
+        scale(work="N*T")
 
 
 def test_checks_depend_on_the_seed_only():

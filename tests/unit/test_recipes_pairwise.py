@@ -112,8 +112,10 @@ def test_every_tunable_changes_the_binary():
 @pytest.mark.parametrize(
     "function",
     [
-        lambda x, c: ((x[:, None] - c[None]).abs().sum(-1).argmin(-1).to(torch.int32),) * 1
-        + ((x[:, None] - c[None]).abs().sum(-1).amin(-1),),
+        lambda x, c: (
+            ((x[:, None] - c[None]).abs().sum(-1).argmin(-1).to(torch.int32),) * 1
+            + ((x[:, None] - c[None]).abs().sum(-1).amin(-1),)
+        ),
         lambda x, c: ((x @ c.t()).argmin(-1).to(torch.int32), (x @ c.t()).amin(-1)),
         lambda x, c: (
             (x[:, None] - c[None]).square().sum(-1).argmax(-1).to(torch.int32),

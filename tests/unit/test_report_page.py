@@ -11,6 +11,7 @@ from kernelwright.errors import ArchiveError
 from kernelwright.model import (
     Bound,
     Candidate,
+    Claim,
     Dtype,
     Estimate,
     FrozenMap,
@@ -207,6 +208,42 @@ def test_a_run_without_a_winner_says_what_to_use(archive):
 def test_an_empty_run_is_a_users_error(archive):
     with pytest.raises(ArchiveError, match="nothing to report yet"):
         gather(archive)
+
+
+def test_the_page_says_how_far_the_claim_carries(archive):
+    fill(archive, finished=False)
+    slow = Peer("eager", Estimate(60.0, 59.0, 61.0), Estimate(0.5, 0.4, 0.6), True, 0.1)
+    heldout = WorkloadResult(
+        Workload("rms_norm", Dtype.F32, FrozenMap({"T": 513, "H": 1023}), tier="heldout"),
+        Estimate(120.0, 119.0, 121.0), 7, peers=(slow,), collapsed=True,
+    )  # fmt: skip
+    claim = Claim("F.rms_norm", "undecided", Estimate(1.4, 1.2, 1.5), 30)
+    best = candidate(8, 11, "rowwise")
+    archive.add_verdict(best, Measured((result(648.0), heldout), True, claim, False))
+    document = {
+        "claim": {"baseline": "F.rms_norm", "outcome": "undecided", "searched": 1.5,
+                  "accepted": 1.4, "accepted_ci": [1.2, 1.5], "rounds": 30, "confirmed": 1.3,
+                  "confirmed_ci": [1.1, 1.6], "confirming_rounds": 40, "shrinkage": 1 - 1.4 / 1.5,
+                  "shrinkage_confirmed": 1 - 1.3 / 1.4},
+        "generality": {"checked": 3, "collapsed": True, "timed": [
+            {"sizes": {"T": 513, "H": 1023}, "baseline": "eager", "speedup": 0.5,
+             "bench_speedup": 3.4}]},
+        "deterministic": False,
+    }  # fmt: skip
+    archive.add_event("result", best={"candidate": best.identity}, seconds=1.0, **document)
+    evidence = gather(archive)
+    assert "level with" in headline(evidence)[0]  # whatever the interval says
+    page = render(evidence)
+    for words in (
+        "Collapses at held-out sizes: 0.5 times as fast",
+        "Calls on the same input differ",
+        "collapses</span>",
+        "not told apart from &#39;F.rms_norm&#39;: 1.400x (1.200 to 1.500) in 30 rounds",
+        "the search saw 1.500x, acceptance 6.7% less, the confirmation another 7.1% less",
+        "3 secret sizes right; 0.50x over &#39;eager&#39; on T=513, H=1023, 3.40x at the bench",
+        "differ between calls",
+    ):
+        assert words in page
 
 
 def test_the_pictures_are_sound_svg(archive):

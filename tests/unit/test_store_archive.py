@@ -204,3 +204,13 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArchiveError, match="cannot be made"):
         Archive.create(tmp_path / "file" / "run", {})
+
+
+def test_what_proposers_may_see_has_no_held_out_sizes(tmp_path):
+    with Archive.create(tmp_path / "run", {}) as archive:
+        archive.add_verdict(samples.candidate(), samples.accepted())
+        ((_, shown),) = archive.evidence()
+        (stored,) = archive.verdicts()
+    assert "4093" in repr(stored.verdict.workloads[1].workload.sizes)
+    assert "4093" not in repr(shown)
+    assert shown.workloads[0].workload == stored.verdict.workloads[0].workload

@@ -17,6 +17,7 @@ RECORDS = [
     samples.candidate(),
     samples.workload(),
     samples.measured(),
+    samples.accepted(),
     samples.rejected(),
     samples.machine(),
 ]
@@ -45,7 +46,8 @@ def test_every_record_type_of_the_model_is_covered():
     for record in RECORDS:
         visit(record)
     types = {name for name in model.__all__ if dataclasses.is_dataclass(getattr(model, name))}
-    assert covered == types
+    # how a worker is run on this machine, by paths, is no record: nothing stores it
+    assert covered == types - {"Host"}
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.text()), st.text(), st.text())

@@ -1,17 +1,29 @@
-"""Compilers: what is available, building, caching."""
+"""Builders, one for each language: what is available, building, caching, and what runs the result.
+
+Third parties register theirs under the entry-point group `kernelwright.builders`.
+"""
 
 from kernelwright.build.artifact import Artifact
 from kernelwright.build.builder import CppBuilder
 from kernelwright.build.cache import user_cache_folder
 from kernelwright.build.header import include_folder
-from kernelwright.build.runtime import build_runtime
+from kernelwright.build.protocol import Builder
+from kernelwright.build.python import PythonBuilder
+from kernelwright.build.registry import Builders, builder_for, languages
+from kernelwright.build.runtime import build_clock, build_runtime
 from kernelwright.build.toolchains import discover_toolchains
 
 __all__ = [
     "Artifact",
+    "Builder",
+    "Builders",
     "CppBuilder",
+    "PythonBuilder",
+    "build_clock",
     "build_runtime",
+    "builder_for",
     "discover_toolchains",
     "include_folder",
+    "languages",
     "user_cache_folder",
 ]

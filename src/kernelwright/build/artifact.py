@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernelwright.model import Toolchain
+from kernelwright.model import Language, Toolchain
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A shared library in the build cache."""
+    """A built kernel in the build cache: one file, which its language's host loads."""
 
     path: Path
     candidate: str
@@ -22,4 +22,5 @@ class Artifact:
     log: str
     """Warnings of the compiler, clipped."""
     binary_hash: str
-    """SHA-256 of the library: two assignments with the same binary are the same kernel."""
+    """SHA-256 of the file: two assignments with the same binary are the same kernel."""
+    language: Language = "cpp"

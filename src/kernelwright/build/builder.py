@@ -1,19 +1,16 @@
 """Building C++ candidates: flags, cache, limits, and the compiler's words when it fails."""
 
-import hashlib
 import os
 import re
 import shlex
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from kernelwright.build.artifact import Artifact
-from kernelwright.build.cache import read_json, write_json
+from kernelwright.build.artifacts import ArtifactCache, Entry
 from kernelwright.build.compilers import (
     BASE_FLAGS,
     DEFAULT_FLAGS,
@@ -23,8 +20,21 @@ from kernelwright.build.compilers import (
     error_limit,
 )
 from kernelwright.build.header import include_folder
+from kernelwright.build.inspection import inspect, load_code
+from kernelwright.build.protocol import build_side_by_side
+from kernelwright.build.runtime import build_clock, build_runtime
 from kernelwright.errors import HarnessError
-from kernelwright.model import Candidate, Reason, Rejected, Stage, Toolchain, content_hash
+from kernelwright.model import (
+    Candidate,
+    Dtype,
+    Host,
+    Reason,
+    Rejected,
+    Signature,
+    Stage,
+    Toolchain,
+    content_hash,
+)
 
 _FLAG = re.compile(
     r"-(O\w*|m[\w=+.,-]+|f[\w=+.,:-]+|W(?![lpa],)[\w=+-]*|D\w+(=[\w.]+)?|U\w+|std=[\w+]+|pthread)"
@@ -73,14 +83,22 @@ class CppBuilder:
         toolchains: Compilers that may be used; the first is the default of `CXX`.
         cache: Folder of the artifacts; made when missing; may be shared between processes.
         timeout_s: Longest compilation of one candidate.
+        inspects: Reject libraries that `inspection` finds fault with; off only to test what else
+            withstands them.
     """
 
     def __init__(
-        self, toolchains: Sequence[Toolchain], cache: Path, timeout_s: float = 60.0
+        self,
+        toolchains: Sequence[Toolchain],
+        cache: Path,
+        timeout_s: float = 60.0,
+        inspects: bool = True,
     ) -> None:
+        self.inspects = inspects
         self.toolchains = tuple(toolchains)
         self.cache = cache
         self.timeout_s = timeout_s
+        self._artifacts = ArtifactCache(cache, _LIBRARY)
         self._header = (include_folder() / "kernelwright.h").read_text()
         self._probe = PROBE_SOURCE.read_text()
 
@@ -106,21 +124,26 @@ class CppBuilder:
         return plan if isinstance(plan, Rejected) else plan.key
 
     def build(self, candidate: Candidate) -> Artifact | Rejected:
-        """Compile, link and cache one candidate.
+        """Compile, link, cache and inspect one candidate.
 
         Raises:
             HarnessError: our own probe does not compile with a toolchain's default flags.
+            MachineError: the cache cannot be written.
         """
         plan = self._plan(candidate)
         if isinstance(plan, Rejected):
             return plan
-        return self._cached(plan) or self._compile(plan)
+        built = self._cached(plan) or self._artifacts.make(lambda: self._compile(plan))
+        return self._inspected(plan, built) if isinstance(built, Artifact) else built
 
     def build_many(self, candidates: Iterable[Candidate]) -> dict[str, Artifact | Rejected]:
         """Build several candidates, as many at once as there are cores; by identity."""
-        unique = {candidate.identity: candidate for candidate in candidates}
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            return dict(zip(unique, pool.map(self.build, unique.values()), strict=True))
+        return build_side_by_side(self.build, candidates)
+
+    def host(self, artifact: Artifact, signature: Signature, dtype: Dtype) -> Host:
+        """The native host, built by the artifact's compiler; the C ABI says the rest."""
+        runtime = build_runtime(artifact.toolchain)
+        return Host((str(runtime),), build_clock(artifact.toolchain))
 
     def _plan(self, candidate: Candidate) -> _Plan | Rejected:
         missing = self.available()
@@ -153,35 +176,35 @@ class CppBuilder:
             stamp = "missing"
         return toolchain.path, toolchain.version, stamp
 
-    def _folder(self, key: str) -> Path:
-        return self.cache / "artifacts" / key[:2] / key
-
     def _cached(self, plan: _Plan) -> Artifact | None:
-        """The artifact when it is there and its bytes are those that were built."""
-        folder = self._folder(plan.key)
-        record = read_json(folder / "build.json")
-        if record is None:
-            return None
-        try:
-            digest = hashlib.sha256((folder / _LIBRARY).read_bytes()).hexdigest()
-            if digest != record["binary_hash"]:
-                return None
-            return self._artifact(plan, record["seconds"], True, record["log"], digest)
-        except (OSError, KeyError):
-            return None
+        entry = self._artifacts.find(plan.key)
+        return None if entry is None else self._artifact(plan, entry, cached=True)
 
-    def _artifact(
-        self, plan: _Plan, seconds: float, cached: bool, log: str, digest: str
-    ) -> Artifact:
-        path = self._folder(plan.key) / _LIBRARY
-        identity = plan.candidate.identity
-        return Artifact(path, identity, plan.key, plan.toolchain, seconds, cached, log, digest)
+    def _artifact(self, plan: _Plan, entry: Entry, cached: bool) -> Artifact:
+        return Artifact(
+            path=self._artifacts.path(plan.key),
+            candidate=plan.candidate.identity,
+            key=plan.key,
+            toolchain=plan.toolchain,
+            seconds=entry.seconds,
+            cached=cached,
+            log=entry.log,
+            binary_hash=entry.binary_hash,
+        )
+
+    def _inspected(self, plan: _Plan, artifact: Artifact) -> Artifact | Rejected:
+        """The artifact, unless it does what a library must not; cached ones are looked at too."""
+        probe = self._artifacts.make(lambda: self._probe_object(plan))
+        if isinstance(probe, Rejected) or not self.inspects:
+            return artifact
+        findings = inspect(artifact.path, load_code(probe.with_suffix(".so")))
+        return Rejected(Stage.BUILD, Reason.UNSAFE_LIBRARY, findings) if findings else artifact
 
     def _compile(self, plan: _Plan) -> Artifact | Rejected:
         probe = self._probe_object(plan)
         if isinstance(probe, Rejected):
             return probe
-        with self._scratch() as scratch:
+        with self._artifacts.scratch() as scratch:
             folder = Path(scratch)
             (folder / "kernel.cpp").write_text(plan.candidate.source)
             shutil.copyfile(probe, folder / "probe.o")
@@ -195,52 +218,39 @@ class CppBuilder:
                 return Rejected(Stage.BUILD, Reason.COMPILE_TIMEOUT, slow.strip())
             library = folder / _LIBRARY
             if outcome.code != 0 or library.is_symlink() or not library.is_file():
+                self._artifacts.blame(folder / "kernel.cpp")
                 text = text or f"the compiler ended with status {outcome.code} and said nothing"
                 return Rejected(Stage.BUILD, Reason.COMPILE_ERROR, text)
-            digest = hashlib.sha256(library.read_bytes()).hexdigest()
-            record = {"binary_hash": digest, "seconds": outcome.seconds, "log": text}
-            self._publish(plan.key, folder, record)
-        return self._artifact(plan, outcome.seconds, False, text, digest)
-
-    def _publish(self, key: str, folder: Path, record: dict[str, str | float]) -> None:
-        """Move the library into the cache in one step; a damaged or equal entry gives way."""
-        target = self._folder(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with self._scratch() as scratch:
-            entry = Path(scratch) / "entry"
-            entry.mkdir()
-            shutil.copyfile(folder / _LIBRARY, entry / _LIBRARY)
-            (entry / _LIBRARY).chmod(0o755)
-            write_json(entry / "build.json", record)
-            try:
-                os.rename(entry, target)
-            except OSError:  # another process was first, or the entry there is damaged
-                os.replace(entry / _LIBRARY, target / _LIBRARY)
-                os.replace(entry / "build.json", target / "build.json")
+            entry = self._artifacts.publish(plan.key, library, outcome.seconds, text)
+        return self._artifact(plan, entry, cached=False)
 
     def _probe_object(self, plan: _Plan) -> Path | Rejected:
-        """The thread probe compiled with the candidate's compiler and flags."""
+        """The thread probe compiled with the candidate's compiler and flags.
+
+        Beside it lies a library of nothing else, which shows what the toolchain itself adds.
+        """
         compiler = self._compiler(plan.toolchain)
         key = content_hash("probe", self._probe, _isa(), *compiler, *plan.flags)
         path = self.cache / "probes" / f"{key}.o"
-        if path.is_file():
+        if path.is_file() and path.with_suffix(".so").is_file():
             return path
-        with self._scratch() as scratch:
+        with self._artifacts.scratch() as scratch:
             folder = Path(scratch)
-            arguments = [*BASE_FLAGS, *plan.flags, "-c", str(PROBE_SOURCE), "-o", "probe.o"]
+            flags = [*BASE_FLAGS, *plan.flags]
+            shutil.copyfile(PROBE_SOURCE, folder / "probe.cpp")
+            arguments = [*flags, "-c", "probe.cpp", "-o", "probe.o"]
             outcome = compile_in(folder, plan.toolchain.path, arguments, self.timeout_s)
+            if outcome.code == 0:
+                arguments = [*flags, "-shared", "probe.o", "-o", "probe.so"]
+                outcome = compile_in(folder, plan.toolchain.path, arguments, self.timeout_s)
             if outcome.code != 0:
+                self._artifacts.blame(folder / "probe.cpp")
                 text = diagnostics(outcome, folder)
                 if " ".join(plan.flags) == DEFAULT_FLAGS:
                     raise HarnessError(f"the thread probe does not compile: {text}")
                 message = f"FLAGS = {' '.join(plan.flags)} cannot be compiled: {text}"
                 return Rejected(Stage.BUILD, Reason.COMPILE_ERROR, message)
             path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(folder / "probe.so", path.with_suffix(".so"))
             os.replace(folder / "probe.o", path)
         return path
-
-    def _scratch(self) -> "tempfile.TemporaryDirectory[str]":
-        """A folder beside the artifacts, so that a rename is enough to publish."""
-        place = self.cache / "scratch"
-        place.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(dir=place)

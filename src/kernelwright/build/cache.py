@@ -3,8 +3,12 @@
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from kernelwright.errors import MachineError
 
 
 def user_cache_folder() -> Path:
@@ -23,6 +27,22 @@ def user_cache_folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"kernelwright-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
+
+
+@contextmanager
+def disk_trouble(folder: Path) -> Iterator[None]:
+    """Turn what a full, missing or read-only disk raises into one sentence.
+
+    Raises:
+        MachineError: naming the folder and the mend.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(
+            f"the cache folder '{folder}' cannot be used: {error.strerror or error}; "
+            "free some space there, or set XDG_CACHE_HOME to another folder"
+        ) from None
 
 
 def read_json(path: Path) -> Any:

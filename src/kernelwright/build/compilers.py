@@ -1,25 +1,22 @@
 """Running a compiler: what it may see, and how long it may take."""
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kernelwright.build.header import include_folder
 from kernelwright.model import Toolchain
-from kernelwright.sandbox import Outcome, View, real_paths, run_confined
+from kernelwright.sandbox import Outcome, View, compiler_prefix, real_paths, run_confined
 
 BASE_FLAGS = ("-std=c++17", "-fPIC", "-fopenmp")
 DEFAULT_FLAGS = "-O3 -march=native"
 PROBE_SOURCE = Path(__file__).parent / "probe.cpp"
+_PLACE = re.compile(
+    r"(?:In file included from |\s+from )?([^\s:][^:]*):(?:\d+|\s*Assembler messages)"
+)
+_KNOWN_FILE = re.compile(r"/usr/(local/)?(include|lib/(gcc|llvm|clang)[^/]*)/|/tmp/[\w-]+\.s$")
 _WORDS_OF_FAILURE = ("virtual memory exhausted", "out of memory", "Killed signal")
-
-
-def compiler_prefix(path: str) -> tuple[Path, ...]:
-    """Folders outside /usr that the compiler at `path` needs, such as a conda environment."""
-    prefixes = {Path(p).parent.parent for p in (os.path.abspath(path), os.path.realpath(path))}
-    home = Path.home()
-    outside = [p for p in prefixes if p.parts[1:2] not in (("usr",), ("bin",), ())]
-    return tuple(p for p in outside if p != home and p not in home.parents)
 
 
 def compile_in(
@@ -32,13 +29,34 @@ def compile_in(
 
 
 def diagnostics(outcome: Outcome, folder: Path, limit: int = 4000) -> str:
-    """The compiler's words without paths of this machine, clipped to `limit` characters."""
+    """The compiler's words without paths of this machine, clipped to `limit` characters.
+
+    What it says about files other than the candidate's, our header and the compilers' own is left
+    out: compilers quote the lines that they read, whatever file a candidate makes them read.
+    """
     text = outcome.output.replace(f"{include_folder()}/", "").replace(f"{folder}/", "").strip()
+    text = "\n".join(_without_foreign_files(text.splitlines()))
     if len(text) > limit:
         text = f"{text[: limit * 3 // 4]}\n[… clipped …]\n{text[-limit // 4 :]}"
     if any(words in text for words in _WORDS_OF_FAILURE):
         text += "\nThe compiler ran out of the memory that it may use."
     return text
+
+
+def _without_foreign_files(lines: Sequence[str]) -> Iterator[str]:
+    """Messages begin with a file and a line; what follows indented belongs to them."""
+    foreign, said = False, False
+    for line in lines:
+        place = _PLACE.match(line)
+        if place:
+            foreign = "/" in place[1] and not _KNOWN_FILE.match(os.path.normpath(place[1]))
+        elif not line[:1].isspace():
+            foreign = False
+        if not foreign:
+            yield line
+        elif not said:
+            said = True
+            yield "[what is said about a file that is not the candidate's is not shown]"
 
 
 def error_limit(toolchain: Toolchain) -> str:

@@ -1,5 +1,6 @@
 """The loop that joins search and evaluation under a budget."""
 
+from kernelwright.campaign.audit import AuditRequest, audit
 from kernelwright.campaign.evaluate import compare, evaluate
 from kernelwright.campaign.optimize import optimize
 from kernelwright.campaign.request import (
@@ -12,12 +13,14 @@ from kernelwright.campaign.request import (
 from kernelwright.campaign.suite_run import SuiteRequest, run_suite
 
 __all__ = [
+    "AuditRequest",
     "Budget",
     "CampaignRequest",
     "CampaignStatus",
     "Progress",
     "Silent",
     "SuiteRequest",
+    "audit",
     "compare",
     "evaluate",
     "optimize",

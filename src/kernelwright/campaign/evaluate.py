@@ -6,11 +6,16 @@ from dataclasses import replace
 from kernelwright.build import Artifact
 from kernelwright.campaign.optimize import admit, open_builder
 from kernelwright.campaign.request import Progress, Silent
-from kernelwright.campaign.result import Document, machine_document, workload_document
+from kernelwright.campaign.result import (
+    Document,
+    machine_document,
+    trust_document,
+    workload_document,
+)
 from kernelwright.campaign.standing import bind, space_of
 from kernelwright.evaluation import Judge, JudgeSettings
 from kernelwright.machine import probe
-from kernelwright.model import Candidate, Dtype, Family, FrozenMap, Rejected, Verdict
+from kernelwright.model import Candidate, Dtype, Family, FrozenMap, Measured, Rejected, Verdict
 from kernelwright.problems import ProblemReference
 
 
@@ -52,8 +57,16 @@ def evaluate(
             "machine_facts": machine_document(machine),
             "tunables": dict(candidate.tunables),
             "verified": judge.verified(),
+            "heldout_faults": list(judge.heldout_faults),
             **_verdict_document(verdict),
+            **_trust(verdict, judge),
         }
+
+
+def _trust(verdict: Verdict, judge: Judge) -> Document:
+    if isinstance(verdict, Rejected):
+        return {}
+    return trust_document(verdict, judge.verified()["heldout"])
 
 
 def _at_defaults(family: Family, judge: Judge) -> Candidate:
@@ -149,6 +162,7 @@ def _duels(
 ) -> Document:
     row: Document = {}
     ratios: list[list[float]] = []
+    outcomes: list[str] = []
     for _ in range(repeat):
         report = judge.duel(candidate, artifact, rival)
         row |= _verdict_document(report.verdict)
@@ -156,6 +170,9 @@ def _duels(
             row["speedup_over_first"] = 1 / report.ratio.median
             row["ci"] = [1 / report.ratio.high, 1 / report.ratio.low]
             ratios.append([row["speedup_over_first"], *row["ci"]])
+        if isinstance(report.verdict, Measured) and report.verdict.claim is not None:
+            row["outcome"] = report.verdict.claim.outcome
+            outcomes.append(row["outcome"])
         if isinstance(report.verdict, Rejected):
             break
-    return row | {"repetitions": ratios}
+    return row | {"repetitions": ratios, "outcomes": outcomes}

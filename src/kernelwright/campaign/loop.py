@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kernelwright import codegen
-from kernelwright.build import Artifact, CppBuilder
+from kernelwright.build import Artifact, Builder
 from kernelwright.campaign.request import CampaignRequest, CampaignStatus, Progress
 from kernelwright.campaign.result import rejected_by_stage
 from kernelwright.campaign.standing import Leader, Standing, bind, space_of
@@ -33,7 +33,7 @@ BATCH = 4
 PATIENCE = 30
 """Evaluations without a gain after which a search has converged."""
 FINALISTS = 3
-"""Candidates that acceptance is tried on, best first, until one is accepted."""
+"""Candidates that acceptance is tried on until one is accepted."""
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Campaign:
 
     request: CampaignRequest
     machine: Machine
-    builder: CppBuilder
+    builder: Builder
     judge: Judge
     archive: Archive
     progress: Progress
@@ -79,19 +79,27 @@ class Campaign:
                 if time.monotonic() > self._deadline:
                     return
 
-    def accept(self) -> tuple[Candidate, Measured] | None:
-        """The best candidate that acceptance confirms; None when none of the finalists is."""
-        for place, leader in enumerate(self.standing.ranked()[:FINALISTS], start=1):
-            self.progress.stage(f"accepting finalist {place}: {leader.candidate.family}")
-            artifact = leader.artifact or self.builder.build(leader.candidate)
-            if isinstance(artifact, Rejected):
-                continue
-            verdict = self.judge.accept(leader.candidate, artifact, self._own(leader.candidate))
-            self.archive.add_verdict(leader.candidate, verdict)
+    def accept(self) -> tuple[Leader, Measured] | None:
+        """The best candidate that acceptance confirms; None when none of the finalists is.
+
+        The families of those that failed come last: what one variant has wrong, its likes share.
+        """
+        failed: list[str] = []
+        while (leader := self.standing.finalist(failed)) and len(failed) < FINALISTS:
+            place, candidate = len(failed) + 1, leader.candidate
+            self.progress.stage(f"accepting finalist {place}: {candidate.family}")
+            artifact = self._artifact(candidate, leader.artifact)
+            verdict: Verdict = (
+                artifact
+                if isinstance(artifact, Rejected)
+                else self.judge.accept(candidate, artifact, self._own(candidate))
+            )
+            self.archive.add_verdict(candidate, verdict)
             if isinstance(verdict, Measured):
-                return leader.candidate, verdict
+                return leader, verdict
             self.standing.withdraw(leader.request, verdict)
             self.progress.note(f"finalist {place} was rejected: {verdict.reason}")
+            failed.append(candidate.family)
         return None
 
     def _own(self, finalist: Candidate) -> tuple[Candidate, Artifact] | None:
@@ -189,10 +197,10 @@ class Campaign:
         if told:
             self.progress.note(f"resumed: {told} verdicts were already there")
 
-    def _judge(
-        self, request: Request, candidate: Candidate, built: Artifact | Rejected
-    ) -> None:
+    def _judge(self, request: Request, candidate: Candidate, built: Artifact | Rejected) -> None:
         value: float | None = None
+        if isinstance(built, Artifact):
+            built = self._artifact(candidate, built)
         if isinstance(built, Rejected):
             verdict: Verdict = built
         elif built.binary_hash in self._binaries:
@@ -208,12 +216,18 @@ class Campaign:
             self.progress.note(_describe(self.standing.leader))
         self.progress.update(self.status())
 
+    def _artifact(self, candidate: Candidate, built: Artifact | None) -> Artifact | Rejected:
+        """What was built, or built again: after a resume, or when the cache has been emptied."""
+        if built is not None and built.path.is_file():
+            return built
+        return self.builder.build(candidate)
+
     def _screen(self, candidate: Candidate, built: Artifact) -> tuple[Verdict, float | None]:
         """Screen against the leader; the value chains the duel's ratio to the leader's value."""
         leader = self.standing.leader
         champion = None
         if leader is not None:
-            artifact = leader.artifact or self.builder.build(leader.candidate)
+            artifact = self._artifact(leader.candidate, leader.artifact)
             if isinstance(artifact, Artifact):
                 champion = (leader.candidate, artifact)
         report = self.judge.screen(candidate, built, champion)

@@ -2,24 +2,27 @@
 
 import json
 import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kernelwright import suite
-from kernelwright.build import Artifact, CppBuilder
+from kernelwright.build import Artifact, Builders
 from kernelwright.build.cache import user_cache_folder
 from kernelwright.campaign.loop import Campaign
 from kernelwright.campaign.request import CampaignRequest, Progress, Silent
 from kernelwright.campaign.result import (
     Document,
-    best_baseline,
     candidate_document,
     machine_document,
     rejected_by_stage,
+    trust_document,
     workload_document,
 )
-from kernelwright.deploy import measure_operator, write_winner
+from kernelwright.campaign.standing import Leader
+from kernelwright.deploy import measure_operator, write_source, write_winner
 from kernelwright.errors import ArchiveError, MachineError, ProblemError
 from kernelwright.evaluation import Judge, JudgeSettings
 from kernelwright.machine import probe
@@ -29,13 +32,13 @@ from kernelwright.report import write_report
 from kernelwright.store import Archive
 
 
-def open_builder(machine: Machine) -> CppBuilder:
-    """The builder of this machine.
+def open_builder(machine: Machine) -> Builders:
+    """The builders of this machine.
 
     Raises:
         MachineError: nothing can be built here.
     """
-    builder = CppBuilder(machine.toolchains, user_cache_folder())
+    builder = Builders(machine.toolchains, user_cache_folder())
     missing = builder.available()
     if missing:
         raise MachineError(missing)
@@ -67,27 +70,48 @@ def optimize(
     progress.stage("looking at this machine")
     machine = probe()
     builder = open_builder(machine)
-    with _open_archive(request, machine) as archive:
-        archive.add_machine(machine)
-        judge = Judge(
-            request.reference, request.dtype, request.sizes, machine, builder,
-            seed=None, settings=settings,
-        )  # fmt: skip
-        with judge.open(progress.stage):
+    asked = _identity(request, machine)
+    if Archive.exists(request.folder):
+        _open_archive(request.folder, asked).close()  # of another request? Then say so at once
+    judge = Judge(
+        request.reference, request.dtype, request.sizes, machine, builder,
+        seed=None, settings=settings,
+    )  # fmt: skip
+    with judge.open(progress.stage):
+        admit(judge, progress)  # before the run folder exists: a refused problem leaves none
+        with _open_archive(request.folder, asked) as archive:
+            archive.add_machine(machine)
             campaign = Campaign(request, machine, builder, judge, archive, progress)
             archive.add_event(
                 "problem", public=public_to_json(judge.public), dtype=str(judge.dtype)
             )
-            admit(judge, progress)
             campaign.prepare()
             document = _run(campaign, judge, archive, progress)
-        document["seconds"] = round(time.monotonic() - started, 2)
-        document["machine_facts"] = machine_document(machine)
-        archive.add_event("result", **document)
+            document["seconds"] = round(time.monotonic() - started, 2)
+            document["machine_facts"] = machine_document(machine)
+            archive.add_event("result", **document)
     progress.stage("writing the report")
-    document["report"] = str(write_report(request.folder))
-    (request.folder / "result.json").write_text(json.dumps(document, indent=2) + "\n")
+    with _writing(request.folder):
+        document["report"] = str(write_report(request.folder))
+        (request.folder / "result.json").write_text(json.dumps(document, indent=2) + "\n")
     return document
+
+
+@contextmanager
+def _writing(folder: Path) -> Generator[None]:
+    """Turn what a full disk raises into one sentence.
+
+    Raises:
+        ArchiveError: a file of the run folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ArchiveError(
+            f"'{error.filename or folder}' cannot be written: {error.strerror or error}; all that "
+            f"was measured is in the run folder '{folder}': give the same command when there is "
+            "space"
+        ) from None
 
 
 def admit(judge: Judge, progress: Progress) -> None:
@@ -109,7 +133,7 @@ def admit(judge: Judge, progress: Progress) -> None:
 
 
 def _run(campaign: Campaign, judge: Judge, archive: Archive, progress: Progress) -> Document:
-    accepted: tuple[Candidate, Measured] | None = None
+    accepted: tuple[Leader, Measured] | None = None
     advice, searched = "", {}
     if campaign.standing.families:
         progress.stage("measuring baselines")
@@ -144,39 +168,69 @@ def _run(campaign: Campaign, judge: Judge, archive: Archive, progress: Progress)
         "search": searched,
         "verified": judge.verified(),
         "derived": list(judge.public.derived),
+        "heldout_faults": list(judge.heldout_faults),
     }
     if accepted is None:
         return document | _advice(advice, campaign.baseline_us)
-    candidate, verdict = accepted
-    built = campaign.builder.build(candidate)
-    winner = write_winner(
-        campaign.request.folder, candidate, judge.public, judge.dtype, campaign.request.reference,
-        campaign.machine, library=built.path if isinstance(built, Artifact) else None,
-        evidence=_evidence(verdict),
-    )  # fmt: skip
-    document["best"] = candidate_document(candidate, str(winner.source))
-    document["operator"] = str(winner.operator)
-    document["workloads"] = [workload_document(w) for w in verdict.workloads]
-    progress.stage("measuring the operator inside torch")
-    speed = measure_operator(
-        campaign.request.folder, campaign.request.reference, judge.bench, campaign.machine
+    leader, verdict = accepted
+    document |= trust_document(
+        verdict, document["verified"]["heldout"], _searched(leader, verdict, campaign.baseline_us)
     )
-    document["operator_speed"] = speed.document()
-    fastest = best_baseline(verdict.workloads[0])
-    if fastest is not None and fastest[1].high < 1:
-        document |= _advice(f"the baseline '{fastest[0]}' is faster than the best kernel", {})
+    document["workloads"] = [workload_document(w) for w in verdict.workloads]
+    document |= _write(campaign, judge, (leader.candidate, verdict), progress)
+    fastest = verdict.workloads[0].best_baseline
+    if fastest is not None and fastest.speedup.high < 1:
+        document |= _advice(f"the baseline '{fastest.name}' is faster than the best kernel", {})
     return document
+
+
+def _write(
+    campaign: Campaign, judge: Judge, accepted: tuple[Candidate, Measured], progress: Progress
+) -> Document:
+    """Write the winner; in C++ also as an operator, which is measured."""
+    candidate, verdict = accepted
+    folder, evidence = campaign.request.folder, _evidence(verdict)
+    if candidate.language != "cpp":
+        with _writing(folder):
+            path = write_source(folder, candidate, evidence)
+        return {
+            "best": candidate_document(candidate, str(path)),
+            "operator": None,
+            "operator_absent": f"the kernel is {candidate.language}, operators call C++ ones only",
+        }
+    built = campaign.builder.build(candidate)
+    with _writing(folder):
+        winner = write_winner(
+            folder, candidate, judge.public, judge.dtype, campaign.request.reference,
+            campaign.machine, library=built.path if isinstance(built, Artifact) else None,
+            evidence=evidence,
+        )  # fmt: skip
+    progress.stage("measuring the operator inside torch")
+    speed = measure_operator(folder, campaign.request.reference, judge.bench, campaign.machine)
+    return {
+        "best": candidate_document(candidate, str(winner.source)),
+        "operator": str(winner.operator),
+        "operator_speed": speed.document(),
+    }
+
+
+def _searched(leader: Leader, verdict: Measured, baseline_us: Mapping[str, float]) -> float | None:
+    """The winner's speed-up as the search saw it, over the baseline of the claim."""
+    if verdict.claim is None or verdict.claim.baseline not in baseline_us:
+        return None
+    return baseline_us[verdict.claim.baseline] / leader.time_us
 
 
 def _evidence(verdict: Measured) -> list[str]:
     result = verdict.workloads[0]
-    fastest = best_baseline(result)
+    fastest = result.best_baseline
     if fastest is None:
         return []
-    name, ratio = fastest
+    name, ratio = fastest.name, fastest.speedup
     return [
         f"{ratio.median:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}] over '{name}', the best "
-        f"baseline, on {result.workload.label()}: median {result.time_us.median:.1f} us."
+        f"baseline, on {result.workload.label()}: median {result.time_us.median:.1f} us.",
+        *verdict.warnings,
     ]
 
 
@@ -188,22 +242,21 @@ def _advice(text: str, baselines: dict[str, float]) -> dict[str, Any]:
     return document
 
 
-def _open_archive(request: CampaignRequest, machine: Machine) -> Archive:
+def _open_archive(folder: Path, asked: dict[str, Any]) -> Archive:
     """Create the run folder, or open the one that is there if it asks for the same.
 
     Raises:
         ArchiveError: the folder belongs to another request.
     """
-    asked = _identity(request, machine)
-    if not Archive.exists(request.folder):
-        return Archive.create(request.folder, asked)
-    archive = Archive.open(request.folder)
+    if not Archive.exists(folder):
+        return Archive.create(folder, asked)
+    archive = Archive.open(folder)
     before = archive.campaign
     for key in ("problem", "content", "dtype", "sizes", "machine"):
         if before.get(key) != asked[key]:
             archive.close()
             raise ArchiveError(
-                f"the run folder '{request.folder}' is of another {key} "
+                f"the run folder '{folder}' is of another {key} "
                 f"({before.get('problem')} {before.get('dtype') or ''} on "
                 f"{before.get('machine')}): choose another --run"
             )

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kernelwright.model import Candidate, Estimate, Machine, Measured, Rejected, WorkloadResult
+from kernelwright.sandbox import isolation_note
 
 Document = dict[str, Any]
 
@@ -36,6 +37,7 @@ def workload_document(result: WorkloadResult) -> Document:
         "limiter": None,
         "fraction_of_bound": result.fraction_of_bound,
         "baselines": {peer.name: peer.time_us.median for peer in result.peers},
+        "best_baseline": result.best_baseline.name if result.best_baseline else None,
         "speedup": {peer.name: peer.speedup.median for peer in result.peers},
         "speedup_ci": {peer.name: interval(peer.speedup) for peer in result.peers},
         "baseline_errors": {
@@ -56,16 +58,65 @@ def workload_document(result: WorkloadResult) -> Document:
     return document
 
 
-def best_baseline(result: WorkloadResult) -> tuple[str, Estimate] | None:
-    """The fastest baseline that passes the check, with our speed-up over it.
+def claim_document(verdict: Measured, searched: float | None) -> Document | None:
+    """What is claimed against the best baseline, and what became of it on the way.
 
-    Where none passes, the fastest of all (its error stands beside it in the document).
+    Args:
+        verdict: of an acceptance.
+        searched: the winner's speed-up over the same baseline as the search saw it: from medians
+            of other rounds, of the best of many. Fresh measurements tend to be smaller.
     """
-    passing = [peer for peer in result.peers if peer.passes_check] or list(result.peers)
-    if not passing:
+    claim = verdict.claim
+    if claim is None:
         return None
-    fastest = min(passing, key=lambda peer: peer.time_us.median)
-    return fastest.name, fastest.speedup
+    accepted, confirmed = claim.accepted, claim.confirmed
+    lost = None if confirmed is None else 1 - confirmed.median / accepted.median
+    return {
+        "baseline": claim.baseline,
+        "outcome": claim.outcome,
+        "searched": searched,
+        "accepted": accepted.median,
+        "accepted_ci": interval(accepted),
+        "rounds": claim.rounds,
+        "confirmed": None if confirmed is None else confirmed.median,
+        "confirmed_ci": None if confirmed is None else interval(confirmed),
+        "confirming_rounds": claim.confirming_rounds,
+        "shrinkage": None if searched is None else 1 - accepted.median / searched,
+        "shrinkage_confirmed": lost,
+    }
+
+
+def generality_document(verdict: Measured, checked: int) -> Document:
+    """Speed-ups at held-out sizes beside those at the bench sizes, over the same baseline."""
+    bench = {peer.name: peer.speedup.median for peer in verdict.workloads[0].peers}
+    timed: list[Document] = []
+    for result in verdict.workloads[1:]:
+        for peer in result.peers:
+            seen = bench.get(peer.name)
+            timed.append(
+                {
+                    "sizes": dict(result.workload.sizes),
+                    "distribution": result.workload.distribution,
+                    "baseline": peer.name,
+                    "speedup": peer.speedup.median,
+                    "ci": interval(peer.speedup),
+                    "bench_speedup": seen,
+                    "gap": None if seen is None else peer.speedup.median / seen,
+                    "collapsed": result.collapsed,
+                }
+            )
+    collapsed = any(result.collapsed for result in verdict.workloads)
+    return {"checked": checked, "timed": timed, "collapsed": collapsed}
+
+
+def trust_document(verdict: Measured, checked: int, searched: float | None = None) -> Document:
+    """How far the times of an acceptance carry: claim, generality, determinism, warnings."""
+    return {
+        "claim": claim_document(verdict, searched),
+        "generality": generality_document(verdict, checked),
+        "deterministic": verdict.deterministic,
+        "warnings": list(verdict.warnings),
+    }
 
 
 def machine_document(machine: Machine) -> Document:
@@ -79,6 +130,7 @@ def machine_document(machine: Machine) -> Document:
         "l3_bytes": machine.l3_bytes,
         "os": machine.os,
         "isolation": machine.isolation,
+        "isolation_note": isolation_note(machine.isolation),
         "read_gbs": machine.read_gbs,
         "copy_gbs": machine.copy_gbs,
         "triad_gbs": machine.triad_gbs,
@@ -118,10 +170,9 @@ def suite_row(problem: str, document: Mapping[str, Any]) -> Document:
     if bench is None or not bench["baselines"]:
         reason = document.get("advice", "no kernel was found")
         return row | {"sizes": document["sizes"], "reason": reason, "speedup_kernel": None}
-    errors = bench["baseline_errors"]
-    passing = [n for n in bench["baselines"] if errors[n]["passes_check"]] or [*bench["baselines"]]
-    best = min(passing, key=lambda name: bench["baselines"][name])
+    errors, best = bench["baseline_errors"], bench["best_baseline"]
     speedup = bench["speedup"][best]
+    claim: Mapping[str, Any] = document.get("claim") or {}
     bound = bench["bound_us"]
     return row | {
         "sizes": bench["sizes"],
@@ -144,5 +195,9 @@ def suite_row(problem: str, document: Mapping[str, Any]) -> Document:
         "contested": bound is not None and bench["baselines"][best] <= 4 * bound,
         "family": document["best"]["family"] if document["best"] else None,
         "within_target": bench["within_target"],
+        "claim": claim.get("outcome"),
+        "shrinkage": claim.get("shrinkage"),
+        "heldout_gap": [timed["gap"] for timed in document.get("generality", {}).get("timed", ())],
+        "warnings": document.get("warnings", []),
         "answer": "kernel" if speedup > 1 else "baseline",
     }

@@ -1,6 +1,6 @@
 """What a campaign knows so far: families, outcomes, and who leads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kernelwright.build import Artifact
@@ -76,6 +76,14 @@ class Standing:
     def ranked(self) -> list[Leader]:
         """Measured candidates, best first."""
         return sorted(self.measured, key=lambda m: m.value)
+
+    def finalist(self, failed: Sequence[str]) -> Leader | None:
+        """The best of the families with the fewest failures so far; None when nothing is left."""
+        return min(
+            self.measured,
+            key=lambda m: (failed.count(m.candidate.family), m.value),
+            default=None,
+        )
 
     def view(self, remaining: int) -> View:
         """What a strategy is shown."""

@@ -11,7 +11,7 @@ from kernelwright import suite
 from kernelwright.campaign.optimize import optimize
 from kernelwright.campaign.request import Budget, CampaignRequest, Progress, Silent
 from kernelwright.campaign.result import Document, suite_row
-from kernelwright.errors import UserError
+from kernelwright.errors import UndeclaredDtype, UserError
 from kernelwright.evaluation import JudgeSettings
 from kernelwright.model import Dtype
 
@@ -40,7 +40,7 @@ def run_suite(
     progress: Progress | None = None,
     settings: JudgeSettings | None = None,
 ) -> Document:
-    """Optimise every problem; write and return `suite.json` of the folder.
+    """Optimise every problem in the dtypes that it declares; write and return `suite.json`.
 
     Raises:
         UserError: a problem is unknown, or the machine cannot build.
@@ -55,7 +55,11 @@ def run_suite(
     for name in chosen:
         for dtype in request.dtypes:
             progress.stage(f"{name} {dtype}")
-            documents.append((name, _one(request, name, dtype, progress, settings)))
+            try:
+                documents.append((name, _one(request, name, dtype, progress, settings)))
+            except UndeclaredDtype as error:
+                progress.note(f"{name} {dtype}: left out, {error}")
+                continue
             _write(request, documents)
     return _write(request, documents)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from kernelwright import __version__
-from kernelwright.cli import campaigns, judging, looking
+from kernelwright.cli import auditing, campaigns, judging, looking
 
 app = typer.Typer(
     name="kernelwright",
@@ -27,6 +27,7 @@ for _command in (
     judging.compare,
     looking.report,
     campaigns.suite,
+    auditing.audit,
 ):
     app.command(_command.__name__)(_command)
 

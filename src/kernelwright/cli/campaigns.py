@@ -27,15 +27,13 @@ from kernelwright.cli.options import (
     read_sizes,
 )
 
-KERNEL_FILES = (".cpp", ".cc", ".cxx", ".c")
-
 
 def optimize(
     problem: Annotated[
         str,
         typer.Argument(
             metavar="PROBLEM",
-            help="A shipped problem by name, file.py, file.py:function, or a kernel file.cpp "
+            help="A shipped problem by name, file.py, file.py:function, or a kernel file "
             "with --like.",
             autocompletion=complete_problem,
             show_default=False,
@@ -80,6 +78,7 @@ def optimize(
     kernelwright optimize softmax --dtype bf16 --minutes 2
     kernelwright optimize model.py:gated_norm --size T=512,H=4096
     kernelwright optimize mine.cpp --like rms_norm
+    kernelwright optimize mine.py --like rms_norm
     """  # noqa: D301
     from kernelwright.campaign import Budget, CampaignRequest
     from kernelwright.campaign import optimize as run_campaign
@@ -115,11 +114,13 @@ def optimize(
 def _own_kernel(problem: str, like: str | None) -> tuple[Path | None, str]:
     """The kernel file, if one was given, and the problem's text."""
     from kernelwright.errors import UserError
+    from kernelwright.propose import KERNEL_SUFFIXES
 
-    if problem.endswith(KERNEL_FILES):
-        if like is None:
+    if problem.endswith(KERNEL_SUFFIXES):
+        if like is not None:
+            return Path(problem), like
+        if not problem.endswith(".py"):  # which a problem's file may end in too
             raise UserError(f"say what '{problem}' computes: add --like PROBLEM")
-        return Path(problem), like
     if like is not None:
         raise UserError("--like goes with a kernel file, such as: optimize mine.cpp --like PROBLEM")
     return None, problem
@@ -135,7 +136,7 @@ def _interrupted(folder: Path) -> typer.Exit:
 
 
 def _print_result(document: dict[str, Any], folder: Path) -> None:
-    from kernelwright.cli.output import print_workloads
+    from kernelwright.cli.output import print_trust, print_workloads
     from kernelwright.report import text
 
     title = f"{document['problem']} {document['dtype']} on {document['machine']}"
@@ -143,6 +144,10 @@ def _print_result(document: dict[str, Any], folder: Path) -> None:
     print(f"{title}: {document['evaluations']} candidates judged in {document['seconds']:.0f} s"
           + (f" (rejected: {rejected})" if rejected else ""))  # fmt: skip
     print_workloads(document)
+    print()
+    print_trust(document)
+    for fault in document.get("heldout_faults") or ():
+        print(f"rejected  at held-out sizes: {fault.splitlines()[0]}")
     if document.get("advice"):
         print(f"\nAdvice: {document['advice']}.")
     for sentence in document.get("derived", ()):
@@ -150,7 +155,7 @@ def _print_result(document: dict[str, Any], folder: Path) -> None:
     best = document["best"]
     if best is not None:
         print(f"\nkernel    {best['path']}  {best['family']}  {text.assignments(best['tunables'])}")
-        print(f"operator  {document['operator']}")
+        print(f"operator  {document['operator'] or 'none: ' + document['operator_absent']}")
     print(f"report    {document['report']}")
     print(f"run       {folder}")
 
@@ -159,6 +164,11 @@ def suite(
     problems: Annotated[
         str | None,
         typer.Option("--problems", metavar="A,B", help="Problems to run; default: all.",
+                     show_default=False),
+    ] = None,
+    chosen_set: Annotated[
+        str | None,
+        typer.Option("--set", metavar="NAME", help="A named selection: starter or core.",
                      show_default=False),
     ] = None,
     target: TargetOption = "cpu",
@@ -178,19 +188,23 @@ def suite(
 
     \b
     kernelwright suite --minutes 1
+    kernelwright suite --set starter --dtype f32
     kernelwright suite --problems rms_norm,softmax --dtype bf16 --json
     """  # noqa: D301
     from kernelwright.campaign import Budget, SuiteRequest, run_suite
     from kernelwright.cli.output import print_json
     from kernelwright.cli.progress import progress
     from kernelwright.model import Dtype
+    from kernelwright.suite import names
 
     check_target(target)
-    chosen = tuple(d for d in map(read_dtype, read_names(dtypes, ())) if isinstance(d, Dtype))
+    dtypes_chosen = tuple(
+        d for d in map(read_dtype, read_names(dtypes, ())) if isinstance(d, Dtype)
+    )
     request = SuiteRequest(
         folder=run,
-        problems=read_names(problems, ()),
-        dtypes=chosen,
+        problems=read_names(problems, names(chosen_set) if chosen_set else ()),
+        dtypes=dtypes_chosen,
         budget=Budget(evaluations, minutes),
         strategy=strategy,
         seed=seed,
@@ -205,7 +219,7 @@ def suite(
 
 
 def _print_suite(document: dict[str, Any], folder: Path) -> None:
-    from kernelwright.cli.output import print_table
+    from kernelwright.cli.output import print_isolation, print_table
     from kernelwright.report import text
 
     rows: list[tuple[str, ...]] = []
@@ -226,4 +240,5 @@ def _print_suite(document: dict[str, Any], folder: Path) -> None:
     if summary["geomean_kernel"] is not None:
         print(f"\ngeometric mean {summary['geomean_kernel']:.2f}x over the best baseline")
     print(f"losses    {', '.join(summary['losses']) or 'none'}")
+    print_isolation(document)
     print(f"table     {folder / 'suite.json'}")

@@ -1,22 +1,29 @@
 """What `problems` and `show` say: facts of problems, from their files and their expression form."""
 
+from pathlib import Path
 from typing import Any
 
 from kernelwright import suite
-from kernelwright.errors import ProblemError, Unsupported
+from kernelwright.errors import ProblemError, Unsupported, UserError
+from kernelwright.execution import RoleProcess, python_view, serve
 from kernelwright.expr import Program, operations, pretty
 from kernelwright.expr import skeleton as skeleton_of
 from kernelwright.machine import probe
-from kernelwright.model import Dtype
+from kernelwright.model import Dtype, Language, Signature
 from kernelwright.problems import Problem, ProblemReference, load_problem, trace_program
 from kernelwright.roofline import Rates, bound
 
 Document = dict[str, Any]
 
 
-def catalogue(scenario: str | None) -> list[Document]:
-    """One row for each shipped problem of a scenario (None: of all)."""
-    chosen = [name for name in suite.names() if scenario in (None, suite.scenario(name))]
+def catalogue(scenario: str | None, chosen_set: str | None = None) -> list[Document]:
+    """One row for each shipped problem of a scenario and of a set (None: of all).
+
+    Raises:
+        ProblemError: there is no such set.
+    """
+    known = suite.names(chosen_set)
+    chosen = [name for name in known if scenario in (None, suite.scenario(name))]
     return [_row(load_problem(suite.find(name))) for name in chosen]
 
 
@@ -34,12 +41,34 @@ def _row(problem: Problem) -> Document:
     }
 
 
-def describe(reference: ProblemReference, dtype: Dtype | None) -> Document:
-    """Everything public about one problem, and a minimal correct kernel.
+def describe_safely(
+    reference: ProblemReference, dtype: Dtype | None, language: Language = "cpp"
+) -> Document:
+    """What `describe` says; a file that is not shipped is imported in a sandbox.
+
+    Raises:
+        ProblemError: as `describe`.
+        HarnessError: the process that imports it died.
+    """
+    file = Path(reference.path)
+    if file.is_relative_to(Path(suite.__file__).parent):
+        return describe(reference, dtype, language)
+    payload = {"reference": reference.to_json(), "dtype": dtype, "language": language}
+    with RoleProcess.start(__name__, threads=1, view=python_view([file])) as role:
+        return role.request("describe", payload)
+
+
+def describe(
+    reference: ProblemReference, dtype: Dtype | None, language: Language = "cpp"
+) -> Document:
+    """Everything public about one problem, and a minimal correct kernel in a language.
 
     Raises:
         ProblemError: the problem cannot be loaded, or has no such dtype.
+        UserError: no minimal kernel can be written in this language.
     """
+    if language not in ("cpp", "python"):
+        raise UserError(f"there is no prototype in '{language}': choose from cpp, python")
     problem = load_problem(reference)
     public = problem.public()
     dtype = dtype or public.dtypes[0]
@@ -60,8 +89,9 @@ def describe(reference: ProblemReference, dtype: Dtype | None) -> Document:
         "derived": list(public.derived),
         "reference": public.reference_text,
         "expression": pretty(program) if program else "",
-        "prototype": f'extern "C" {public.signature.prototype("kernel", dtype)}',
-        "kernel": _minimal_kernel(problem, program, dtype),
+        "language": language,
+        "prototype": _prototype(public.signature, dtype, language),
+        "kernel": _minimal_kernel(problem, program, dtype, language),
     }
 
 
@@ -85,7 +115,33 @@ def _limiter(problem: Problem, program: Program | None) -> str:
     return bound(cost.bytes_read + cost.bytes_written, count, rates).limiter
 
 
-def _minimal_kernel(problem: Problem, program: Program | None, dtype: Dtype) -> str:
+def _prototype(signature: Signature, dtype: Dtype, language: Language) -> str:
+    if language == "python":
+        return f"def {signature.python_call('kernel')} -> None"
+    return f'extern "C" {signature.prototype("kernel", dtype)}'
+
+
+def _minimal_kernel(
+    problem: Problem, program: Program | None, dtype: Dtype, language: Language
+) -> str:
+    if language == "python":
+        from kernelwright.problems.plain_python import plain_python_kernel
+
+        return plain_python_kernel(problem, dtype)
     from kernelwright.codegen.plain import plain_kernel
 
     return plain_kernel(problem.public().signature, program, dtype)
+
+
+def _serve() -> None:
+    def answer(payload: Document) -> Document:
+        dtype = Dtype(payload["dtype"]) if payload["dtype"] else None
+        return describe(
+            ProblemReference.from_json(payload["reference"]), dtype, payload["language"]
+        )
+
+    serve({"describe": answer}, {}, lambda _: None)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,5 +1,6 @@
 """`evaluate` and `compare`: kernels that somebody wrote."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ def evaluate(
     problem: ProblemArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The kernel.", show_default=False)],
     language: Annotated[
-        str | None, typer.Option("--language", help="cpp; default: by the file's suffix.",
+        str | None, typer.Option("--language", help="cpp or python; default: by the file's suffix.",
                                  show_default=False)
     ] = None,
     dtype: DtypeOption = None,
@@ -34,10 +35,11 @@ def evaluate(
 
     \b
     kernelwright evaluate rms_norm mine.cpp
+    kernelwright evaluate rms_norm mine.py
     kernelwright evaluate rms_norm runs/mine/best.cpp --dtype bf16 --json
     """  # noqa: D301
     from kernelwright.campaign import evaluate as judge
-    from kernelwright.cli.output import print_json, print_workloads
+    from kernelwright.cli.output import print_isolation, print_json, print_trust, print_workloads
     from kernelwright.cli.progress import progress
     from kernelwright.propose import own_kernel_family
 
@@ -56,9 +58,14 @@ def evaluate(
         print_json(document)
     elif document["verdict"] == "rejected":
         print(_rejection(document))
+        for fault in document["heldout_faults"]:
+            print(fault)
+        print_isolation(document)
     else:
         print(f"measured: {file} is right on every workload that was checked")
         print_workloads(document)
+        print()
+        print_trust(document)
     if document["verdict"] == "rejected":
         raise typer.Exit(1)
 
@@ -83,7 +90,7 @@ def compare(
     kernelwright compare rms_norm same.cpp same.cpp --repeat 20   # A/A: how good is the clock?
     """  # noqa: D301
     from kernelwright.campaign import compare as judge
-    from kernelwright.cli.output import print_json, print_table
+    from kernelwright.cli.output import print_isolation, print_json, print_table
     from kernelwright.cli.progress import progress
     from kernelwright.propose import own_kernel_family
     from kernelwright.report import text
@@ -113,6 +120,10 @@ def compare(
         print_table(("kernel", "time", "speed-up over the first"), cells, right="time")
         if repeat > 1:
             print("all: " + ", ".join(f"{ratio:.4f}" for ratio, _, _ in repetitions))
+            outcomes = [outcome for row in rows for outcome in row.get("outcomes", ())]
+            counts = Counter(outcomes)
+            print(", ".join(f"{counts[name]} of {len(outcomes)} {name}" for name in sorted(counts)))
+        print_isolation(document)
     if any(row["verdict"] == "rejected" for row in rows):
         raise typer.Exit(1)
 

@@ -23,12 +23,17 @@ def problems(
     skeleton: Annotated[
         str | None, typer.Option("--skeleton", help="Only of this skeleton.", show_default=False)
     ] = None,
+    chosen_set: Annotated[
+        str | None,
+        typer.Option("--set", help="Only of this set: starter or core.", show_default=False),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """List the shipped problems.
 
     \b
     kernelwright problems --scenario llm
+    kernelwright problems --set starter
     kernelwright problems --json
     """  # noqa: D301
     check_scenario(scenario)
@@ -37,7 +42,7 @@ def problems(
 
     rows = [
         row
-        for row in catalogue(scenario)
+        for row in catalogue(scenario, chosen_set)
         if skeleton is None or skeleton.lower() in row["skeleton"].lower()
     ]
     if json:
@@ -55,6 +60,9 @@ def show(
         typer.Option("--signature", help="Print a minimal correct kernel with the prototype."),
     ] = False,
     dtype: DtypeOption = None,
+    language: Annotated[
+        str, typer.Option("--language", help="Of the prototype: cpp or python.")
+    ] = "cpp",
     json: JsonOption = False,
 ) -> None:
     """Show what a problem computes and how a kernel for it is called.
@@ -62,12 +70,13 @@ def show(
     \b
     kernelwright show rms_norm
     kernelwright show rms_norm --signature --dtype bf16 > mine.cpp
+    kernelwright show rms_norm --signature --language python > mine.py
     """  # noqa: D301
     reference, element = read_problem(problem), read_dtype(dtype)  # before torch is loaded
-    from kernelwright.cli.catalogue import describe
+    from kernelwright.cli.catalogue import describe_safely
     from kernelwright.cli.output import print_json
 
-    document = describe(reference, element)
+    document = describe_safely(reference, element, language)
     if json:
         print_json(document)
     elif signature:
@@ -93,7 +102,7 @@ def _print_problem(document: dict[str, Any]) -> None:
     print(f"\n{document['reference']}")
     if document["expression"]:
         print(f"\n{document['expression']}")
-    print(f"\n{document['prototype']};")
+    print(f"\n{document['prototype']}{';' if document['language'] == 'cpp' else ': ...'}")
 
 
 def probe(
@@ -109,6 +118,7 @@ def probe(
     from kernelwright.campaign.result import machine_document
     from kernelwright.cli.output import print_json
     from kernelwright.report import text
+    from kernelwright.sandbox import isolation_note
 
     found = machine.probe(refresh=refresh)
     document = machine_document(found)
@@ -120,7 +130,8 @@ def probe(
     rates = (("read", found.read_gbs), ("copy", found.copy_gbs), ("triad", found.triad_gbs))
     print(f"memory     {', '.join(f'{name} {rate:.1f} GB/s' for name, rate in rates)}")
     print(f"fp32 FMA   {found.fma_gflops:.1f} GFLOP/s")
-    print(f"isolation  {found.isolation}")
+    note = isolation_note(found.isolation).removeprefix("isolation is ")
+    print(f"isolation  {note or found.isolation}")
     for toolchain in found.toolchains:
         print(f"compiler   {toolchain.name}: {toolchain.version} ({toolchain.openmp})")
     for name, why in found.missing.items():

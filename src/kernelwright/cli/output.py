@@ -74,3 +74,22 @@ def print_workloads(document: Document) -> None:
         print_table(("", "time", "95 % interval", "speed-up", ""), rows, right="time")
         if not workload["within_target"]:
             print("The budget ended before the interval was within 1 %.")
+
+
+def print_trust(document: Document) -> None:
+    """The claim, what became of it on the way, held-out sizes, determinism, warnings."""
+    from kernelwright.report import text
+
+    for heading, sentence in text.trust(document):
+        print(f"{heading:<9} {sentence}")
+    for warning in document.get("warnings") or ():
+        print(f"WARNING   {warning}")
+    print_isolation(document)
+
+
+def print_isolation(document: Document) -> None:
+    """How hostile code was confined, and what that does not withstand."""
+    facts = document.get("machine_facts") or {}
+    if facts.get("isolation"):
+        note = facts.get("isolation_note", "")
+        print(f"isolation {note.removeprefix('isolation is ') or facts['isolation']}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from kernelwright.codegen import contraction, rowwise
+from kernelwright.codegen import contraction, pairs, rowwise, stencil, windows
 from kernelwright.expr.nodes import Program
 from kernelwright.model import Dtype, Family, Machine
 
@@ -25,7 +25,12 @@ def families(
     found = contraction.families(program, dtype, machine, sizes, entry)
     if found and not rowwise.reuses_nothing(program, sizes):
         return found
-    return (*rowwise.families(program, dtype, machine, sizes, entry), *found)
+    for grid in (stencil, windows):
+        of_grid = grid.families(program, dtype, machine, sizes, entry)
+        if of_grid:
+            return of_grid
+    others = rowwise.families(program, dtype, machine, sizes, entry)
+    return (*pairs.families(program, dtype, machine, sizes, entry), *others, *found)
 
 
 def predicts(family: Family) -> bool:

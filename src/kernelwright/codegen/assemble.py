@@ -78,9 +78,7 @@ def block_file(path: Path) -> str:
 
 def indent(lines: Iterable[str], depth: int = 1) -> list[str]:
     """Lines one or more levels deeper; preprocessor lines stay in the first column."""
-    return [
-        line if line.startswith("#") or not line else "    " * depth + line for line in lines
-    ]
+    return [line if line.startswith("#") or not line else "    " * depth + line for line in lines]
 
 
 def name_locals(lines: Iterable[str], fresh: Callable[[str], str]) -> list[str]:

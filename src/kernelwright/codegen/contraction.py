@@ -14,7 +14,7 @@ from kernelwright.codegen.assemble import (
     lane_choices,
     toolchain_choices,
 )
-from kernelwright.codegen.blocks import CONTRACTION, CONTRACTION_TILE
+from kernelwright.codegen.blocks import CONTRACTION, CONTRACTION_PAIRS, CONTRACTION_TILE, SHUFFLE
 from kernelwright.codegen.contraction_lower import FlatContraction, lower
 from kernelwright.codegen.contraction_writer import MEMBERS, ContractionWriter
 from kernelwright.codegen.emit import Context
@@ -27,6 +27,7 @@ from kernelwright.model import Dtype, Family, Lineage, Machine, Signature, evalu
 
 _TUNABLE_NAMES = frozenset({
     "LANES", "MR", "NV", "KC", "MC", "NC", "PARTITION", "ORDER", "UNROLL_K", "PREFETCH", "PACK_B",
+    "AHEAD", "DOT",
 })  # fmt: skip
 
 
@@ -50,7 +51,8 @@ def families(
     context = Context(signature, dtype)
     writer = ContractionWriter(context, flat)
     struct = writer.write()
-    tunables = plan_tunables(flat, machine, sizes, writer.in_place())
+    dots = dot_choices(machine) if writer.pairs() else ()
+    tunables = plan_tunables(flat, machine, sizes, writer.in_place(), dots)
     source = _source(context, tunables, struct, entry)
     lineage = Lineage("recipe", note="contraction")
     return (Family("contraction", "cpp", entry, source, lineage, tunables.defaults()),)
@@ -60,10 +62,12 @@ def _source(context: Context, tunables: Tunables, struct: list[str], entry: str)
     signature = context.signature
     outputs, inputs = signature.outputs, signature.inputs
     title = f"{', '.join(t.name for t in outputs)} from {', '.join(t.name for t in inputs)}"
+    pairs = ["#if DOT", block_file(CONTRACTION_PAIRS), "#endif", ""]
     parts = [
         f"// contraction: {title}, {context.dtype} workloads.",
-        tunables.declarations(), "", INCLUDES, "",
-        paste(context.blocks), "", block_file(CONTRACTION_TILE), "", block_file(CONTRACTION), "",
+        tunables.declarations(), "", INCLUDES, "", "#include <atomic>", "#include <thread>", "",
+        paste(context.blocks), "", block_file(SHUFFLE), "", block_file(CONTRACTION_TILE), "",
+        *(pairs if "DOT" in tunables.choices else []), block_file(CONTRACTION), "",
         *struct, "", *_entry_points(signature, context.dtype, entry),
     ]  # fmt: skip
     return "\n".join(parts) + "\n"
@@ -93,12 +97,21 @@ def _size(bounds: Sequence[Bound], sizes: Mapping[str, int]) -> int:
     return prod(evaluate_dimension(bound.extent, sizes) for bound in bounds)
 
 
+def dot_choices(machine: Machine) -> tuple[int, ...]:
+    """How bfloat16 may be multiplied: 0 as floats, 1 in pairs, which not all do faster."""
+    return (0, 1) if "avx512_bf16" in machine.isa else ()
+
+
 def plan_tunables(
-    flat: FlatContraction, machine: Machine, sizes: Mapping[str, int], in_place: bool
+    flat: FlatContraction,
+    machine: Machine,
+    sizes: Mapping[str, int],
+    in_place: bool,
+    dots: tuple[int, ...] = (),
 ) -> Tunables:
     """Register tiles that fit the machine, cache blocks, partition; good assignments first."""
     m, n = _size(flat.rows, sizes), _size(flat.columns, sizes)
-    batch = _size(flat.batch, sizes)
+    batch, k = _size(flat.batch, sizes), _size(flat.depth, sizes)
     wide = "avx512f" in machine.isa
     tiles = (6, 14, 12, 8, 4, 24) if wide else (6, 4, 3, 8, 12)
     tiles = tuple(t for t in tiles if t <= max(4, m)) or (4,)
@@ -107,22 +120,34 @@ def plan_tunables(
     partition = (2, 0, 1) if batch >= 2 * machine.cores else (0, 1, 2) if m >= n // 4 else (1, 0, 2)
     if not flat.batch:
         partition = tuple(p for p in partition if p != 2)
+    depths, widths = (256, 512, 384, 1024), (4096, 2048, 1024, 512, 256)
+    if not in_place:  # the columns inside: their whole block stays in L2, packed once for all
+        room = machine.l2_bytes / 2 / (4 * len(flat.lefts) * min(depths[0], k))
+        widths = tuple(sorted(widths, key=lambda w: (w > room, -w)))
     choices: dict[str, tuple[int | str, ...]] = {
         "LANES": lanes, "MR": tiles, "NV": vectors,
-        "KC": (512, 256, 384, 1024), "MC": (384, 96, 192, 768), "NC": (4096, 1024, 512, 256),
-        "PARTITION": partition, "ORDER": (0, 1), "UNROLL_K": (16, 1, 2, 4, 8),
-        "PREFETCH": (8, 0, 4, 16), "PACK_B": (2, 1, 0) if in_place else (2, 1),
+        "KC": depths, "MC": (384, 96, 192, 768), "NC": widths, "PARTITION": partition,
+        "ORDER": (0, 1) if in_place else (1, 0), "UNROLL_K": (2, 1, 4, 8, 16),
+        "PREFETCH": (8, 0, 4, 16), "PACK_B": (2, 1, 0) if in_place else (1, 2), "AHEAD": (1, 0),
     }  # fmt: skip
     registers = 32 if wide else 16
-    constraints = (f"MR * NV + NV + 1 <= {registers}", "PACK_B != 2 or ORDER == 0")
+    fits = f"MR * NV + NV + 1 <= {registers}"
+    constraints = (fits, "PACK_B != 2 or ORDER == 0")
     clang = next((t.name for t in reversed(machine.toolchains) if "clang" in t.name), "")
     departures: tuple[dict[str, int | str], ...] = (
         {"CXX": clang, "UNROLL_K": 4}, {"MR": 14, "NV": 2, "UNROLL_K": 1},
-        {"KC": 1024}, {"MR": 8, "NV": 3}, {"CXX": clang, "MR": 12, "NV": 2, "UNROLL_K": 4},
-        {"PARTITION": partition[1]}, {"PACK_B": 1, "PREFETCH": 0, "KC": 256},
-        {"PACK_B": 1, "ORDER": 1, "PREFETCH": 0}, {"MR": 4, "NV": 3}, {"MR": 4, "NV": 2},
+        {"KC": 512}, {"MR": 8, "NV": 3}, {"CXX": clang, "MR": 12, "NV": 2, "UNROLL_K": 4},
+        {"PARTITION": partition[1]}, {"PACK_B": 1, "ORDER": 0, "PREFETCH": 0},
+        {"PACK_B": 1, "ORDER": 1, "PREFETCH": 0}, {"PACK_B": 2, "ORDER": 0, "UNROLL_K": 16},
+        {"MR": 4, "NV": 3}, {"MR": 4, "NV": 2},
     )  # fmt: skip
-    return Tunables(choices | toolchain_choices(machine), constraints, departures)
+    choices |= toolchain_choices(machine)
+    if dots:
+        choices["DOT"] = dots
+        constraints = (*constraints, "DOT != 1 or LANES == 16",
+                       "DOT == 0 or (UNROLL_K == 2 and PREFETCH == 8)")  # fmt: skip
+        departures = (*departures, {"DOT": 1}, {"DOT": 1, "MR": 14, "NV": 2})
+    return Tunables(choices, constraints, departures)
 
 
 def predicted_us(
@@ -150,16 +175,25 @@ def predicted_us(
             batch = ceil(batch / parts)
     native = max(4, machine.vector_bits // 32)
     passes = max(1.0, lanes / native)
-    step = max(mr * nv * passes, mr + nv * passes) / 2 + 0.25 / int(values["UNROLL_K"])
+    step = max(mr * nv * passes, mr + nv * passes) / 2 + 0.1 / int(values["UNROLL_K"])
     # short chains of dependent multiply-adds leave the units idle: four cycles each
     step = max(step, 4.0)
-    blocks = ceil(k / int(values["KC"]))
-    tile = k * step + blocks * mr * nv * 2.0 + 40.0
+    if values.get("DOT") == 1:  # at half the rate of multiply-adds where it is slowest
+        step *= 2.0
+    kc, nc = min(k, int(values["KC"])), min(n, int(values["NC"]))
+    tile = k * step + ceil(k / kc) * mr * nv * 2.0 + 40.0
     cycles = batch * row_tiles * column_tiles * tile * len(flat.lefts)
-    right = {0: 0.1, 1: 1.0, 2: 0.3}[int(values["PACK_B"])]
-    packed = batch * (m * k + k * n * right) / parts / native * 3.0
+    if int(values["ORDER"]) == 1 and 4 * kc * nc * len(flat.lefts) > 0.75 * machine.l2_bytes:
+        cycles *= 1.15  # a block of B that every row of tiles fetches from beyond L2
+    # each block of columns packs the rows again; panels packed on demand are packed by each thread
+    in_place = ContractionWriter(Context(program.signature, dtype), flat).in_place()
+    by_each = 0.3 if in_place else float(parts)
+    right = {0: 0.1, 1: 1.0, 2: by_each}[int(values["PACK_B"])]
+    packed = batch * (m * k * ceil(n / nc) + k * n * right) / parts / native * 3.0
     signature = program.signature
     moved = sum(t.nbytes(sizes, dtype) for t in signature.tensors)
     memory = moved / ((machine.copy_gbs or 10.0 * machine.cores) * 1e3)
+    if not int(values["AHEAD"]):
+        memory *= 1.4  # the epilogue waits for its lines
     peak = machine.fma_gflops / (4.0 * native * machine.cores) if machine.fma_gflops else 2.5
     return (cycles + packed) / (peak * 1e3) + memory

@@ -19,7 +19,7 @@ _FLOATS = {Dtype.F32: "floats", Dtype.BF16: "bf16", Dtype.F16: "f16"}
 MEMBERS = frozenset({
     "products", "a_inner_k", "in_place", "batch_count", "row_count", "column_count", "depth_count",
     "Problem", "pack_a", "pack_b", "b_in_place", "b_stride", "epilogue", "contraction", "simd",
-    "lanes", "lane",
+    "lanes", "lane", "ahead", "Row", "row_values",
 })  # fmt: skip
 """Names that the written code cannot change; tensors and dimensions must have others."""
 
@@ -31,8 +31,9 @@ class ContractionWriter:
         """Name the axes and look at how the operands lie in memory."""
         self.context, self.flat = context, flat
         column = Axis(flat.columns[-1].axis)
-        # an epilogue value belongs to a column, so that no scope outside of the columns takes it
-        values = {product_value(n): Apply(f"product{n}", (column,)) for n in range(len(flat.lefts))}
+        # a sum belongs to its row and column, so that no scope outside of both takes it
+        place = (column, *(Axis(bound.axis) for bound in flat.rows))
+        values = {product_value(n): Apply(f"product{n}", place) for n in range(len(flat.lefts))}
         self.results = [
             FlatResult(r.tensor, r.offset, transform(r.body, lambda n: values.get(n, n)))
             for r in flat.results
@@ -71,6 +72,12 @@ class ContractionWriter:
             for t in self.flat.rights
         )
 
+    def pairs(self) -> bool:
+        """Whether all operands are bfloat16 as they lie, which pairwise dot products take."""
+        operands = (*self.flat.lefts, *self.flat.rights)
+        dtypes = self.context.dtypes
+        return all(isinstance(t, Load) and dtypes[t.tensor] is Dtype.BF16 for t in operands)
+
     # -- the struct ------------------------------------------------------------------------------
 
     def write(self) -> list[str]:
@@ -86,6 +93,8 @@ class ContractionWriter:
         panel = "int $count, int64_t $first_k, int64_t $depth, float* $to"
         pack_a = [self._pack_a(term) for term in self.flat.lefts]
         pack_b = [self._pack_b(term) for term in self.flat.rights]
+        fields_of_row, row_values, known = self._row_values()
+        epilogue, ahead = self._epilogue(known)
         methods = [
             "// One panel of the left operand: rows from first_row, steps of k from first_k.",
             f"void pack_a(int $product, int64_t $batch, int64_t $first_row, {panel}) const {{",
@@ -94,15 +103,27 @@ class ContractionWriter:
             f"void pack_b(int $product, int64_t $batch, int64_t $first_column, {panel}) const {{",
             *indent(_choose(pack_b)), "}", "",
             *(self._in_place() if self.in_place() else []),
+            "// What the epilogue needs of each row.",
+            "void row_values(int64_t $batch, int64_t $first_row, int64_t $rows, Row* $to) const {",
+            *indent(row_values), "}", "",
             "// What happens to a finished tile, while it is in the nearest cache.",
-            "void epilogue(int64_t $batch, int64_t $first_row, int64_t $first_column, int $rows, "
-            "int $columns,", "              const float* $tile) const {",
-            *indent(self._epilogue()), "}",
+            "INLINED void epilogue(int64_t $batch, int64_t $first_row, int64_t $first_column, "
+            "int $rows,", "                      int $columns, const Row* $values, "
+            "const float* $tile) const {",
+            *indent(epilogue), "}", "",
+            "// Asks for what the epilogue will read and write in one row of a tile.",
+            "INLINED void ahead(int64_t $batch, int64_t $first_row, int64_t $first_column, "
+            "int64_t $r) const {",
+            *indent(ahead), "}",
         ]  # fmt: skip
         head = [f"static constexpr int products = {len(self.flat.lefts)};",
                 f"static constexpr bool a_inner_k = {str(self.a_inner_k).lower()};",
                 f"static constexpr bool in_place = {str(self.in_place()).lower()};"]  # fmt: skip
-        lines = ["struct Problem {", *indent([*head, *fields, "", *methods]), "};"]
+        lines = [
+            "struct Problem {",
+            *indent([*head, *fields, "", *fields_of_row, "", *methods]),
+            "};",
+        ]
         return name_locals(lines, context.fresh)
 
     def _decode(self, index: str, bounds: Sequence[Bound]) -> list[str]:
@@ -203,6 +224,7 @@ class ContractionWriter:
         else:
             names = {bounds[0].axis: f"({first} + $line)", self.flat.depth[0].axis: "$first_k"}
             decode, call = bounds, "contraction::pack_transposed<contraction::NR>"
+            self.context.blocks.add(f"load_{_FLOATS[self.context.dtypes[term.tensor]]}")
         start = "$first_k + $line" if width else f"{first} + $line"
         several = len(decode) > 1
         if several:
@@ -238,25 +260,91 @@ class ContractionWriter:
 
     # -- epilogue --------------------------------------------------------------------------------
 
-    def _epilogue(self) -> list[str]:
+    def _row_values(self) -> tuple[list[str], list[str], dict[Node, Value]]:
+        """`struct Row`, the statements that fill it, and what stands for its terms in epilogues.
+
+        It holds the greatest terms that depend on the row but not on the column: they are
+        evaluated once per row, not once per tile, and the indices of a row of several axes.
+        """
         top, batch = self._scopes()
         row = self._group(batch, "$first_row + $r", self.flat.rows)
-        vector = self._vector(row, "$first_column", self.flat.columns)
+        fields: list[str] = []
+        values: list[str] = []
+        known: dict[Node, Value] = {}
+
+        def add(node: Node, value: Value, name: str) -> None:
+            fields.append(f"{row.type_of(value)} {name};")
+            values.append(value.text)
+            known[node] = Value(f"$values[$r].{name}", value.kind, value.vector, value.width)
+
+        if len(self.flat.rows) > 1:
+            for bound in self.flat.rows:
+                name = self.context.axis_names[bound.axis]
+                add(Axis(bound.axis), Value(name, "int", width=64), name)
+        for node in self._of_rows([result.body for result in self.results]):
+            value = row.value(node)
+            hint = value.text if value.text.isidentifier() else "of_row"
+            add(node, value, self.context.fresh(hint))
+        struct = ["struct Row {", *indent(fields), "};"]
+        if not fields:
+            return struct, ["(void)$batch, (void)$first_row, (void)$rows, (void)$to;"], known
+        fill = [*row.lines, f"$to[$r] = Row{{{', '.join(values)}}};"]
+        loop = ["for (int64_t $r = 0; $r < $rows; ++$r) {", *indent(fill), "}"]
+        return struct, [*top.lines, *batch.lines, *loop], known
+
+    def _of_rows(self, terms: list[Node]) -> list[Node]:
+        """The greatest terms that depend on rows, perhaps on batches, and on nothing else."""
+        rows = {bound.axis for bound in self.flat.rows}
+        outside = rows | {bound.axis for bound in self.flat.batch}
+        found: dict[Node, None] = {}
+        for term in terms:
+            below = self.context.depends(term)
+            if below & rows and below <= outside and not isinstance(term, Axis):
+                found[term] = None
+            elif not isinstance(term, Load):
+                found |= dict.fromkeys(self._of_rows(list(term.children)))
+        return list(found)
+
+    def _epilogue(self, known: dict[Node, Value]) -> tuple[list[str], list[str]]:
+        """The statements of `epilogue` and of `ahead`; values of a column serve all its rows."""
+        top, batch = self._scopes()
+        column = self._vector(batch, "$first_column", self.flat.columns)
+        axes = [bound.axis for bound in self.flat.rows]
+        one = Scope(self.context, column, axes, column.vector)
+        one.known |= known
+        indices = {axis: known[Axis(axis)].text for axis in axes if Axis(axis) in known}
+        decoded = [f"const int64_t {self.context.axis_names[axis]} = {text};"
+                   for axis, text in indices.items()]  # fmt: skip
+        one.lines += decoded or self._decode("$first_row + $r", self.flat.rows)
         for number, node in enumerate(self.values):
             start = "$tile + $r * contraction::NR + $at"
             if number:
                 start = f"$tile + ({number} * MR + $r) * contraction::NR + $at"
             value = self.context.fresh(f"sum{number}")
-            vector.lines.append(
+            one.lines.append(
                 f"const simd::floats {value} = simd::load({start}, simd::all_lanes{{}});"
             )
-            vector.known[node] = Value(value, "float", True)
-        stores = [line for result in self.results for line in self._store(vector, result)]
-        loop = _sweep("1", "$columns", [*vector.lines, *stores])
-        return [
-            *top.lines, *batch.lines,
-            "for (int $r = 0; $r < $rows; ++$r) {", *indent([*row.lines, *loop]), "}",
-        ]  # fmt: skip
+            one.known[node] = Value(value, "float", True)
+        stores = [line for result in self.results for line in self._store(one, result)]
+        rows = ["for (int $r = 0; $r < $rows; ++$r) {", *indent([*one.lines, *stores]), "}"]
+        loop = _sweep("1", "$columns", [*column.lines, *rows])
+        return [*top.lines, *batch.lines, "(void)$values;", *loop], self._ahead(one)
+
+    def _ahead(self, vector: Scope) -> list[str]:
+        """Prefetches of everything in a row that lies along the columns, outputs first."""
+        top, batch = self._scopes()
+        row = self._group(batch, "$first_row + $r", self.flat.rows)
+        column = self.flat.columns[0].axis
+        places = [(r.tensor, vector.offset(r.offset), ", 1") for r in self.results]
+        places += [(load.tensor, vector.offset(load.indices[0]), "") for load, _ in vector.loads]
+        lines: list[str] = []
+        for tensor, offset, kind in dict.fromkeys(places):
+            if stride_of(offset, column) != ONE:
+                continue
+            text = vector.offset_text(offset, {column: "($first_column + $at)"})
+            lines += [f"for (int $at = 0; $at < contraction::NR; $at += 64 / sizeof *{tensor})",
+                      f"    __builtin_prefetch({tensor} + {text}{kind});"]  # fmt: skip
+        return [*top.lines, *batch.lines, *row.lines, *lines]
 
     def _store(self, scope: Scope, result: FlatResult) -> list[str]:
         dtype = self.context.dtypes[result.tensor]

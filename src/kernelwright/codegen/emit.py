@@ -261,7 +261,10 @@ class Scope:
             if rest and factor != "1":
                 text += f" * {factor if len(factors) == 1 else f'({factor})'}"
             parts.append(text or factor)
-        return " + ".join(parts) or "0"
+        result = " + ".join(parts) or "0"
+        if "simd::floor_" in result:
+            self.need("floor_division")
+        return result
 
     # -- conversions -------------------------------------------------------------------------
 

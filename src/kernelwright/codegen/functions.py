@@ -21,7 +21,7 @@ _VECTOR = {
     "exp": "exp", "exp2": "exp2", "expm1": "expm1", "log": "log", "log2": "log2",
     "log1p": "log1p", "sin": "sincos", "cos": "sincos", "tanh": "tanh", "sigmoid": "sigmoid",
     "atan": "atan", "erf": "erf",
-    "sqrt": "sqrt", "floor": "rounding", "ceil": "rounding", "trunc": "rounding",
+    "sqrt": "sqrt", "rsqrt": "rsqrt", "floor": "rounding", "ceil": "rounding", "trunc": "rounding",
     "round_even": "rounding",
 }  # fmt: skip
 # through the C library, lane by lane
@@ -32,17 +32,18 @@ _RARE = {
 }  # fmt: skip
 _SCALAR = {
     **{name: f"std::{name}({{0}})" for name in _VECTOR},
+    "rsqrt": "(1.0f / std::sqrt({0}))",
     "sigmoid": "(1.0f / (1.0f + std::exp(-{0})))", "round_even": "std::nearbyint({0})",
     **_RARE,
 }  # fmt: skip
 
-NAMED = frozenset(_VECTOR) | frozenset(_RARE) | {"rsqrt", "reciprocal", "max", "min", "where"}
+NAMED = frozenset(_VECTOR) | frozenset(_RARE) | {"reciprocal", "max", "min", "where"}
 """Operations whose result gets a name in the generated source."""
 
 HEAVY = {
     "exp": 14, "exp2": 13, "expm1": 18, "log": 20, "log2": 22, "log1p": 30, "sin": 22, "cos": 22,
     "tanh": 30, "atan": 26, "sigmoid": 22, "erf": 32, "div": 6, "reciprocal": 6, "sqrt": 10,
-    "rsqrt": 14,
+    "rsqrt": 9,
     **dict.fromkeys(_RARE, 400),
 }  # fmt: skip
 """Rough instructions per vector; everything else is about one."""
@@ -313,9 +314,6 @@ def _vector_call(scope: Scope, op: str, texts: list[str]) -> str:
     if op in ("max", "min"):
         scope.need("extremes")
         return f"simd::{op}imum({texts[0]}, {texts[1]})"
-    if op == "rsqrt":
-        scope.need("sqrt")
-        return f"(1.0f / simd::sqrt({texts[0]}))"
     if op == "abs":
         scope.need("bits")
         return f"simd::absolute({texts[0]})"
@@ -334,8 +332,6 @@ def _vector_call(scope: Scope, op: str, texts: list[str]) -> str:
 
 
 def _scalar_call(scope: Scope, op: str, texts: list[str]) -> str:
-    if op == "rsqrt":
-        return f"(1.0f / std::sqrt({texts[0]}))"
     if op == "abs":
         return f"std::fabs({texts[0]})"
     if op == "sign":

@@ -30,9 +30,7 @@ _WORDS = (
 RESERVED = frozenset(_WORDS.split())
 
 
-def without_reserved(
-    program: Program, entry: str, also: frozenset[str] = frozenset()
-) -> Program:
+def without_reserved(program: Program, entry: str, also: frozenset[str] = frozenset()) -> Program:
     """The same program with names that generated code can use.
 
     Args:

@@ -48,8 +48,10 @@ static T greatest(T a, T b) { return a != a || a > b ? a : b; }
     "least": """template <typename T>  // NaN wins, as in torch
 static T least(T a, T b) { return a != a || a < b ? a : b; }
 """,
-    "floor_divide": """static double floor_divide(double a, double b) { return std::floor(a / b); }
-static int64_t floor_divide(int64_t a, int64_t b) {
+    "floor_divide": """static inline double floor_divide(double a, double b) {
+    return std::floor(a / b);
+}
+static inline int64_t floor_divide(int64_t a, int64_t b) {
     return a / b - (a % b != 0 && (a < 0) != (b < 0));
 }
 """,
@@ -81,7 +83,9 @@ def plain_kernel(
     if program is not None:
         program = without_reserved(program, entry)
         signature = program.signature
-        body = [line for output in program.outputs for line in _nest(program, output, dtype)]
+        taken = {t.name for t in signature.tensors} | {s.name for s in signature.scalars}
+        taken |= set(signature.dimensions)
+        body = [line for o in program.outputs for line in _nest(program, o, dtype, taken)]
         body.append("    return 0;")
     text = "\n".join(body)
     helpers = "".join(code for name, code in _HELPERS.items() if f"{name}(" in text)
@@ -92,9 +96,9 @@ def plain_kernel(
     )
 
 
-def _nest(program: Program, output: Output, dtype: Dtype) -> list[str]:
-    """The loops that write one output."""
-    writer = _Writer(program, dtype)
+def _nest(program: Program, output: Output, dtype: Dtype, taken: set[str]) -> list[str]:
+    """The loops that write one output; adds the names that it declares to those taken."""
+    writer = _Writer(program, dtype, taken)
     writer.uses.update(c for n in walk(output.body) if not isinstance(n, Load) for c in n.children)
     carried = {
         node.at.name
@@ -134,15 +138,13 @@ def _flat(indices: list[str], dims: tuple[str, ...]) -> str:
 class _Writer:
     """What all scopes of one output share."""
 
-    def __init__(self, program: Program, dtype: Dtype) -> None:
+    def __init__(self, program: Program, dtype: Dtype, taken: set[str]) -> None:
         self.signature = program.signature
         self.dtype = dtype
         self.kinds = Kinds(program.signature)
         self.uses: Counter[Node] = Counter()
         self.names: dict[str, str] = {}
-        self.taken = {t.name for t in program.signature.tensors}
-        self.taken |= {s.name for s in program.signature.scalars}
-        self.taken |= set(program.signature.dimensions)
+        self.taken = taken
 
     def fresh(self, hint: str) -> str:
         """A new identifier."""

@@ -36,6 +36,22 @@ def bound_source(candidate: Candidate, notes: Sequence[str], command: Sequence[s
     return "\n".join(lines) + with_defaults(candidate.source, candidate.tunables)
 
 
+def bound_python_source(candidate: Candidate, notes: Sequence[str]) -> str:
+    """Source text of `best_kernel.py`: callable without the tunables, which stay declared.
+
+    Args:
+        candidate: the winner.
+        notes: sentences for the header.
+    """
+    text = "".join(f"# {note}\n" for note in notes)
+    text += with_defaults(candidate.source, candidate.tunables).rstrip("\n") + "\n"
+    if candidate.tunables:
+        values = ", ".join(f"{name}={value!r}" for name, value in candidate.tunables.items())
+        entry = candidate.entry
+        text += f"\n\nimport functools\n\n{entry} = functools.partial({entry}, {values})\n"
+    return text
+
+
 def with_defaults(source: str, values: Mapping[str, TunableValue]) -> str:
     """The source with the given values first in their `@tune` lists."""
 

@@ -6,7 +6,6 @@ Run as a program in a process of its own (the judge's process never loads torch)
 
 import importlib.util
 import json
-import os
 import random
 import subprocess
 import sys
@@ -17,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from kernelwright.errors import HarnessError
+from kernelwright.execution import environment, python_view
 from kernelwright.model import Dtype, Estimate, Machine, Workload
 from kernelwright.numerics import median_estimate, paired_ratio
 from kernelwright.problems import ProblemReference
+from kernelwright.sandbox import confine
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
 """Both sides allocate their outputs; freed pages are kept, so that page faults are not timed."""
@@ -72,7 +73,7 @@ def measure_operator(
     machine: Machine,
     rounds: int = 30,
 ) -> OperatorSpeed:
-    """Time `best.py` of a run folder on one workload, in a fresh process with torch.
+    """Time `best.py` of a run folder on one workload, in a fresh, confined process with torch.
 
     Args:
         folder: holds what `write_winner` wrote.
@@ -85,7 +86,7 @@ def measure_operator(
         HarnessError: the process died or took too long.
     """
     task = {
-        "folder": str(folder),
+        "folder": str(folder.absolute()),
         "reference": reference.to_json(),
         "sizes": dict(workload.sizes),
         "scalars": dict(workload.scalars),
@@ -96,11 +97,17 @@ def measure_operator(
         "threads": machine.cores,
     }
     threads = str(machine.cores)
-    environment = os.environ | MALLOC | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    inherited = environment(MALLOC | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads})
     command = [sys.executable, "-m", "kernelwright.deploy.speed", json.dumps(task)]
+    seen = python_view([Path(reference.path), folder.absolute()])
     try:
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=300, check=False
+            confine(command, seen),
+            env=inherited,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise HarnessError("timing the operator inside torch took more than 300 s") from None

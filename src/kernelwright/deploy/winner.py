@@ -11,7 +11,7 @@ from pathlib import Path
 from kernelwright.build import include_folder
 from kernelwright.build.compilers import BASE_FLAGS, DEFAULT_FLAGS
 from kernelwright.deploy.operator import OperatorText, render_operator
-from kernelwright.deploy.source import bound_source
+from kernelwright.deploy.source import bound_python_source, bound_source
 from kernelwright.errors import MachineError
 from kernelwright.model import Candidate, Dtype, Machine, PublicProblem, Toolchain
 from kernelwright.problems import ProblemReference
@@ -92,6 +92,15 @@ def write_winner(
         _copy(library, folder / "libbest.so")
     files.operator.write_text(operator)
     return files
+
+
+def write_source(folder: Path, candidate: Candidate, evidence: Sequence[str] = ()) -> Path:
+    """Write a winner in Python as `best_kernel.py`, with its tunables bound; the path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    notes = [f"{candidate.family or 'A kernel'}, judged by kernelwright.", *evidence]
+    path = folder / "best_kernel.py"
+    path.write_text(bound_python_source(candidate, notes))
+    return path
 
 
 def _how_built(candidate: Candidate, machine: Machine) -> tuple[Toolchain, tuple[str, ...]]:

@@ -2,158 +2,45 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kernelwright.evaluation.baselines import BaselineRole
 from kernelwright.evaluation.expected import Fault
-from kernelwright.evaluation.roof import RoofSamples
-from kernelwright.evaluation.rounds import KernelRole, Role, Samples, one_round
-from kernelwright.evaluation.screening import (
-    CANDIDATE,
-    ScreenReport,
-    check_bench,
-    check_workloads,
-)
+from kernelwright.evaluation.race import OWN, Race
+from kernelwright.evaluation.repeat import check_many, is_deterministic
+from kernelwright.evaluation.screening import CANDIDATE, ScreenReport, check_bench, check_workloads
 from kernelwright.evaluation.session import Session, rejected
 from kernelwright.model import (
+    Claim,
     Estimate,
-    FrozenMap,
     Measured,
-    Peer,
+    Outcome,
     Reason,
     Rejected,
     Stage,
     Verdict,
-    WorkloadResult,
 )
-from kernelwright.numerics import AcceptRule, median_estimate, paired_ratio
-from kernelwright.roofline import fraction_of_bound
+from kernelwright.numerics import ConfirmRule, Decision, sequential_median, sequential_ratio
 
 if TYPE_CHECKING:
     from kernelwright.evaluation.judge import Judge
 
-OWN = "own"
-"""Name of the user's own kernel among the baselines."""
-
-
-@dataclass(slots=True)
-class Race:
-    """The candidate and everyone it is compared with, on one pool of fresh values."""
-
-    judge: Judge
-    session: Session
-    baselines: list[BaselineRole]
-    own: Session | None
-    samples: Samples
-    roofs: RoofSamples
-
-    @staticmethod
-    def prepare(
-        judge: Judge, session: Session, baselines: Sequence[BaselineRole], own: Session | None
-    ) -> Race:
-        """Nobody has run yet."""
-        names = [CANDIDATE, *(role.name for role in baselines), *([OWN] if own else [])]
-        samples = Samples({name: [] for name in names})
-        return Race(judge, session, list(baselines), own, samples, RoofSamples())
-
-    @property
-    def rivals(self) -> list[str]:
-        """Baselines, as far as they pass the check; all, if none does."""
-        passing = [role.name for role in self.baselines if role.passes]
-        own = [OWN] if self.own is not None else []
-        return passing + own or [role.name for role in self.baselines]
-
-    def run(self, rule: AcceptRule, seconds: float) -> Fault | None:
-        """Rounds until the ratio to the best rival is precise, or time is up."""
-        judge = self.judge
-        roles: list[Role] = [self._kernel(CANDIDATE, self.session), *self.baselines]
-        if self.own is not None:
-            roles.append(self._kernel(OWN, self.own))
-        end = time.monotonic() + seconds
-        while True:
-            stumble = one_round(roles, judge.pool, judge.rng, self.samples, reload=True)
-            if stumble is not None and stumble.role == OWN and self.own is not None:
-                roles = [role for role in roles if role.name != OWN]
-                self.samples.by_role.pop(OWN)
-                self.own = None
-                judge.lose(OWN, stumble.fault.diagnostic)
-                continue
-            if stumble is not None:
-                return stumble.fault
-            self.roofs.rates.append(judge.roof.read(judge.cost))
-            if rule.done(self.deciding()):
-                break
-            if self.samples.rounds >= min(rule.least, 6) and time.monotonic() > end:
-                break
-        return self.session.dishonest_clock(judge.floor_us)
-
-    def deciding(self) -> list[float]:
-        """What the interval is about: best rival over candidate, or the candidate's own times."""
-        if not self.rivals:
-            return self.samples.by_role[CANDIDATE]
-        return self.samples.ratios(self.samples.fastest(self.rivals), CANDIDATE)
-
-    def speedup(self) -> Estimate | None:
-        """Against the best rival; None where there is none."""
-        return median_estimate(self.deciding()) if self.rivals else None
-
-    def result(self, error: float, precise: bool) -> WorkloadResult:
-        """Everything that was measured."""
-        times = self.samples.by_role[CANDIDATE]
-        bounds = self.roofs.bounds(self.judge.cost)
-        raw = {name: tuple(values) for name, values in self.samples.by_role.items()}
-        raw["roof"] = tuple(bounds.per_round_us)
-        return WorkloadResult(
-            workload=self.judge.bench,
-            time_us=median_estimate(times),
-            rounds=self.samples.rounds,
-            bound=bounds.typical,
-            fraction_of_bound=fraction_of_bound(bounds.per_round_us, times),
-            peers=tuple(self._peers()),
-            absent=FrozenMap(self.judge.absent),
-            error=error,
-            samples_us=FrozenMap(raw),
-            within_target=precise,
-        )
-
-    def _peers(self) -> list[Peer]:
-        candidate = self.samples.by_role[CANDIDATE]
-        checks = {role.name: (role.passes, role.error) for role in self.baselines}
-        if self.own is not None:
-            checks[OWN] = (True, 0.0)
-        return [
-            Peer(
-                name,
-                median_estimate(self.samples.by_role[name]),
-                paired_ratio(self.samples.by_role[name], candidate),
-                passes,
-                error,
-            )
-            for name, (passes, error) in checks.items()
-        ]
-
-    def _kernel(self, name: str, session: Session) -> KernelRole:
-        pool, flush = self.judge.pool, self.judge.flush_bytes
-        return KernelRole(name, session, pool, flush, lambda: None)
+__all__ = ["OWN", "Race", "accept", "duel"]
 
 
 def accept(judge: Judge, session: Session, own: Session | None) -> Verdict:
     """Judge a candidate thoroughly.
 
-    Fresh values; all check workloads; interleaved rounds with every baseline; held-out sizes; and,
-    where it wins, the same win again in a fresh process on fresh values.
+    Fresh values; all check workloads; many calls in one process; interleaved rounds with every
+    baseline; held-out sizes; equal calls in several processes; and, where it wins, the same win
+    again on other fresh values.
     """
     judge.renew(judge.pool)
     judge.renew(judge.checks)
-    fault, worst = check_workloads(judge, session)
-    if fault is not None:
-        return rejected(fault, Stage.CHECK)
-    fault, error = check_bench(judge, session)
-    if fault is not None:
-        return rejected(fault, Stage.ACCEPT)
+    error = _check(judge, session)
+    if isinstance(error, Rejected):
+        return error
     if own is not None:
         wrong, _ = check_workloads(judge, own)
         if wrong is not None:  # a wrong kernel is no baseline
@@ -161,80 +48,162 @@ def accept(judge: Judge, session: Session, own: Session | None) -> Verdict:
             own = None
     race = Race.prepare(judge, session, judge.baseline_roles(), own)
     settings = judge.settings
-    fault = race.run(settings.accept, settings.accept_seconds)
+    try:
+        fault = race.run(settings.accept, settings.accept_seconds)
+    finally:
+        race.close()
     if fault is not None:
         return rejected(fault, Stage.ACCEPT)
-    precise = settings.accept.precise(race.deciding())
     heldout = judge.heldout(session, race)
     if isinstance(heldout, Rejected):
         return heldout
-    again = _confirm(judge, session, race)
+    deterministic = is_deterministic(judge, session)
+    if isinstance(deterministic, Fault):
+        return rejected(deterministic, Stage.ACCEPT)
+    found = _claim(judge, session, race)
+    if isinstance(found, Rejected):
+        return found
+    race, claim = found
+    result = race.result(error, settings.accept.precise(race.deciding()))
+    return Measured((result, *heldout), True, claim, deterministic)
+
+
+def _check(judge: Judge, session: Session) -> Rejected | float:
+    """Is it right? The largest error in tolerance units, if so."""
+    fault, worst = check_workloads(judge, session)
+    if fault is not None:
+        return rejected(fault, Stage.CHECK)
+    fault, error = check_bench(judge, session)
+    worst = max(worst, error)
+    if fault is None:
+        fault, error = check_many(judge, session)
+    return max(worst, error) if fault is None else rejected(fault, Stage.ACCEPT)
+
+
+def _claim(judge: Judge, session: Session, race: Race) -> Rejected | tuple[Race, Claim | None]:
+    """What may be said against the best baseline, and the race to publish.
+
+    A win is sought again in other processes on other fresh values. Where it is refuted the
+    candidate is rejected. Where it is neither confirmed nor refuted there is a second race with
+    every baseline, and the first, lucky one is not what is published.
+    """
+    accept, speedup, best = judge.settings.accept, race.speedup(), race.best
+    if speedup is None or best is None:
+        return race, None
+    if not race.wins(accept):
+        outcome: Outcome = "slower" if speedup.high < 1 else "undecided"
+        return race, Claim(best, outcome, speedup, race.samples.rounds)
+    again = _confirm(judge, session, race, best)
     if isinstance(again, Rejected):
         return again
-    if again is not race:
-        race, precise = again, settings.accept.precise(again.deciding())
-    result = race.result(max(worst, error), precise)
-    return Measured((result, *heldout), accepted=True)
+    decision, found = again.decision, again.speedup
+    if decision is Decision.HOPELESS:
+        text = (
+            f"{speedup.median:.3f} times as fast as {best} at first, then {found.median:.3f} "
+            f"({found.low:.3f} to {found.high:.3f}) in fresh processes on fresh values"
+        )
+        return Rejected(Stage.ACCEPT, Reason.LOST_AGAIN, text)
+    outcome = "faster"
+    rounds = race.samples.rounds
+    if decision is not Decision.CONFIRMED:
+        second = _second(judge, session, race)
+        if isinstance(second, Rejected):
+            return second
+        race = second
+        outcome = "faster" if race.wins(accept) else "undecided"
+    return race, Claim(best, outcome, speedup, rounds, found, again.rounds)
 
 
-def _confirm(judge: Judge, session: Session, first: Race) -> Rejected | Race:
-    """A win must be there again in a fresh process on fresh values.
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """What came of seeking a win again."""
 
-    Returns:
-        The race to publish. Where the win was not there again, and not refuted either, that is a
-        second race with every baseline: the first, lucky one does not count.
-    """
-    claim = first.speedup()
-    if claim is None or claim.low <= 1.0:
-        return first  # nothing is claimed
-    settings = judge.settings
+    decision: Decision
+    speedup: Estimate
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class _UntilDecided:
+    rule: ConfirmRule
+
+    def done(self, speedup: Sequence[float]) -> bool:
+        return self.rule.decide(speedup) is not Decision.CONTINUE
+
+
+def _confirm(judge: Judge, session: Session, first: Race, rival: str) -> Rejected | _Again:
     judge.renew(judge.pool, count=2)
-    rival = first.samples.fastest(first.rivals)
-    session.close()
+    roles = [role for role in first.baselines if role.name == rival]
+    own = _start_again(judge, first.own.session) if rival == OWN and first.own else None
+    again = _start(judge, session)
+    if isinstance(again, Rejected):
+        return again
+    settings = judge.settings
+    race = Race.prepare(judge, again, roles, own)
+    try:
+        fault = race.run(_UntilDecided(settings.confirm), settings.confirm_seconds)
+    finally:
+        race.close()
+    if fault is not None:
+        text = f"in fresh processes on fresh values: {fault.diagnostic}"
+        return Rejected(Stage.ACCEPT, fault.reason, text)
+    ratios = race.deciding()
+    decision = settings.confirm.decide(ratios) if race.rivals else Decision.STOP
+    return _Again(decision, sequential_median(ratios), race.samples.rounds)
+
+
+def _second(judge: Judge, session: Session, first: Race) -> Rejected | Race:
+    own = None if first.own is None else _start_again(judge, first.own.session)
+    again = _start(judge, session)
+    if isinstance(again, Rejected):
+        return again
+    race = Race.prepare(judge, again, judge.baseline_roles(), own)
+    try:
+        fault = race.run(judge.settings.accept, judge.settings.accept_seconds)
+    finally:
+        race.close()
+    return race if fault is None else rejected(fault, Stage.ACCEPT)
+
+
+def _start(judge: Judge, session: Session) -> Session | Rejected:
+    """The same kernel in a fresh process."""
     fresh = judge.session(session.candidate, session.artifact)
     if isinstance(fresh, Rejected):
         return Rejected(Stage.ACCEPT, fresh.reason, f"in a fresh process: {fresh.diagnostic}")
-    try:
-        fault, _ = check_bench(judge, fresh)
-        roles = [role for role in first.baselines if role.name == rival]
-        again = Race.prepare(judge, fresh, roles, first.own if rival == OWN else None)
-        rule = AcceptRule(settings.confirm_rounds, settings.confirm_rounds)
-        fault = fault or again.run(rule, settings.confirm_seconds)
-        if fault is not None:
-            text = f"in a fresh process on fresh values: {fault.diagnostic}"
-            return Rejected(Stage.ACCEPT, fault.reason, text)
-        found = again.speedup()
-        if found is not None and found.high < 1.0:
-            text = (
-                f"{claim.median:.3f} times as fast as {rival} at first, then {found.median:.3f} "
-                f"({found.low:.3f} to {found.high:.3f}) in a fresh process on fresh values"
-            )
-            return Rejected(Stage.ACCEPT, Reason.LOST_AGAIN, text)
-        if found is None or found.median >= 1.0:
-            return first
-        second = Race.prepare(judge, fresh, judge.baseline_roles(), first.own)
-        fault = second.run(settings.accept, settings.accept_seconds)
-        return second if fault is None else rejected(fault, Stage.ACCEPT)
-    finally:
-        fresh.close()
+    return fresh
+
+
+def _start_again(judge: Judge, own: Session) -> Session | None:
+    fresh = judge.session(own.candidate, own.artifact)
+    if isinstance(fresh, Rejected):
+        judge.lose(OWN, fresh.diagnostic)
+        return None
+    return fresh
 
 
 def duel(judge: Judge, session: Session, rival: Session | None) -> ScreenReport:
     """Two kernels side by side on fresh values, everything verified; no baselines."""
     judge.renew(judge.pool)
-    fault, worst = check_workloads(judge, session)
-    if fault is not None:
-        return ScreenReport(rejected(fault, Stage.CHECK))
-    fault, error = check_bench(judge, session)
-    if fault is not None:
-        return ScreenReport(rejected(fault, Stage.ACCEPT))
+    error = _check(judge, session)
+    if isinstance(error, Rejected):
+        return ScreenReport(error)
     race = Race.prepare(judge, session, (), rival)
     rule = judge.settings.accept
-    fault = race.run(rule, judge.settings.accept_seconds)
+    try:
+        fault = race.run(rule, judge.settings.accept_seconds)
+    finally:
+        race.close()
     if fault is not None:
         return ScreenReport(rejected(fault, Stage.ACCEPT))
     lost = judge.absent.pop(OWN, None)
-    result = race.result(max(worst, error), rule.precise(race.deciding()))
+    speedup = race.speedup()
+    claim = None
+    if speedup is not None:
+        outcome: Outcome = "slower" if speedup.high < 1 else "undecided"
+        if race.wins(rule):
+            outcome = "faster"
+        claim = Claim(OWN, outcome, speedup, race.samples.rounds)
+    result = race.result(error, rule.precise(race.deciding()))
     times = race.samples.by_role
-    ratio = paired_ratio(times[CANDIDATE], times[OWN]) if OWN in times else None
-    return ScreenReport(Measured((result,), accepted=False), ratio, champion_fault=lost)
+    ratio = sequential_ratio(times[CANDIDATE], times[OWN]) if OWN in times else None
+    return ScreenReport(Measured((result,), False, claim), ratio, champion_fault=lost)

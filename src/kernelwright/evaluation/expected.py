@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from kernelwright.evaluation.layout import Bytes, Place
 from kernelwright.model import Dtype, Reason, Workload
-from kernelwright.numerics import Band, Comparison, compare
+from kernelwright.numerics import POISONS, Band, Comparison, compare
 
 Equivalence = Callable[[], dict[str, Comparison]]
 """Asks the problem's own notion of equivalence; answers for the outputs that it judges."""
@@ -25,6 +26,15 @@ class Expected:
     tolerance: NDArray[Any]
     norm_tolerance: float
     band: Band
+
+    def wrong_patterns(self) -> list[int]:
+        """Poisons that are right for no element that is judged; all, where none is such."""
+        found = [byte for byte in POISONS if not self._accepts_anywhere(byte)]
+        return found or list(POISONS)
+
+    def _accepts_anywhere(self, byte: int) -> bool:
+        word = np.full(self.dtype.itemsize, byte, np.uint8)
+        return self.band.accepts_anywhere(word)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Where tensors lie in shared memory: aligned as the ABI promises and no better, with red zones."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,10 @@ from kernelwright.numerics import storage
 PAGE = 4096
 ALIGNMENT = 64
 POISON = 0xFF
-"""Fills outputs before a call and surrounds inputs: NaN in every floating dtype."""
+"""Surrounds inputs and fills what nobody uses: NaN in every floating dtype."""
 Bytes = NDArray[np.uint8]
+ZONE: Bytes = np.frombuffer(os.urandom(PAGE), dtype=np.uint8)
+"""What red zones hold: secret, so that nobody can write it by intent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,34 @@ def pack(
             Place(tensor.name, tensor.resolve(dtype), tensor.shape(sizes), offset, nbytes)
         )
         start = page_up(offset + nbytes) + PAGE
+    return tuple(places), start
+
+
+def pack_before_guards(
+    tensors: Iterable[TensorArgument], sizes: Mapping[str, int], dtype: Dtype, start: int
+) -> tuple[tuple[Place, ...], int]:
+    """Places for tensors that end right before a page that can be made unreadable.
+
+    As alignment stays at an odd multiple of 64 bytes and no better, up to 127 bytes lie between.
+    The guards are the pages that begin where the page of a tensor's last byte ends.
+
+    Args:
+        tensors: in the order of the prototype.
+        sizes: sizes of all dimension names.
+        dtype: dtype of the workload.
+        start: a multiple of 4096.
+    """
+    places: list[Place] = []
+    for tensor in tensors:
+        nbytes = tensor.nbytes(sizes, dtype)
+        lines = -(-nbytes // ALIGNMENT)
+        lines += 1 - lines % 2  # an odd number of them before a page's end starts at an odd one
+        end = page_up(start + PAGE + lines * ALIGNMENT)
+        offset = end - lines * ALIGNMENT
+        places.append(
+            Place(tensor.name, tensor.resolve(dtype), tensor.shape(sizes), offset, nbytes)
+        )
+        start = end + PAGE
     return tuple(places), start
 
 

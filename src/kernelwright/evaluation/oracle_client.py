@@ -3,11 +3,14 @@
 import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from kernelwright.build import user_cache_folder
 from kernelwright.evaluation.layout import Place
 from kernelwright.evaluation.wire import Json, comparison_from_json
-from kernelwright.execution import Arena, CallReport, RoleProcess
+from kernelwright.execution import Arena, CallReport, RoleProcess, python_view
+from kernelwright.model import content_hash
 from kernelwright.numerics import Comparison
 from kernelwright.problems import ProblemReference
 
@@ -18,11 +21,26 @@ ENVIRONMENT = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
 """No pool of compile workers beside the timed process."""
 
 
+def compile_cache(file: Path) -> Path:
+    """Where torch's compiler keeps what it compiled for this very file; made when missing.
+
+    A folder for each content, because a hostile file can put anything into its own.
+    """
+    content = file.read_bytes() if file.is_file() else b""
+    folder = user_cache_folder() / "inductor" / content_hash(content)[:32]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 class OracleClient:
     """Requests to the oracle; frozen between them once `freeze` was called."""
 
-    def __init__(self, threads: int) -> None:
-        self._role = RoleProcess.start(MODULE, env=ENVIRONMENT, threads=threads)
+    def __init__(self, threads: int, reference: ProblemReference) -> None:
+        file = Path(reference.path)
+        cache = compile_cache(file)
+        env = ENVIRONMENT | {"TORCHINDUCTOR_CACHE_DIR": str(cache)}
+        view = python_view([file], writable=[cache])
+        self._role = RoleProcess.start(MODULE, env=env, threads=threads, view=view)
         self._frozen = False
 
     @contextmanager

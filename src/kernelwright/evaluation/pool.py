@@ -5,21 +5,33 @@ inputs, expected values and tolerances. `inputs` is sealed, so that whoever maps
 read: the judge copies secret sets into its slots. `outputs` is what timed calls write.
 """
 
-import os
+import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from kernelwright.evaluation.expected import Case, Expected
-from kernelwright.evaluation.layout import PAGE, POISON, Bytes, Place, pack, page_up
+from kernelwright.evaluation.layout import (
+    POISON,
+    ZONE,
+    Bytes,
+    Place,
+    pack,
+    pack_before_guards,
+    page_up,
+)
 from kernelwright.evaluation.oracle_client import OracleClient
 from kernelwright.evaluation.wire import workload_to_json
 from kernelwright.execution import Arena
+from kernelwright.machine import Evict
 from kernelwright.model import Dtype, Signature, Workload
 from kernelwright.numerics import band
 
-_REMEMBERED = 4
+FEWEST_SETS = 3
+"""Secret sets that a bench workload has at least, if memory allows it."""
+_REMEMBERED = 2
 """Different right outputs kept of each case."""
 
 
@@ -57,6 +69,18 @@ class Pool:
     """Which case each input slot holds; -1: none."""
     fresh: bool = False
     """No candidate has met these values yet."""
+    generation: int = 0
+    """Counts how often the values were made."""
+    throw_out: Evict | None = None
+    """Evicts an array from the caches of the machine; None where that cannot be done."""
+    _guest: object = None
+    """The process that last was let near the outputs."""
+    _dirty: dict[int, int] = field(default_factory=dict[int, int])
+    """Output slots that hold something else than poison, and the case whose outputs it is."""
+    _patterns: dict[tuple[int, int], Sequence[int]] = field(
+        default_factory=dict[tuple[int, int], Sequence[int]]
+    )
+    """Poisons that are right nowhere, by case and output."""
     _verified: dict[int, list[list[Bytes]]] = field(default_factory=dict[int, list[list[Bytes]]])
 
     @property
@@ -64,10 +88,13 @@ class Pool:
         """What a worker maps."""
         return self.inputs, self.outputs
 
-    def fill(self, oracle: OracleClient, seeds: Sequence[int]) -> None:
-        """Let the oracle make cases anew, one per seed, then load the visible slots.
+    def fill(
+        self, oracle: OracleClient, seeds: Sequence[int], seconds: float | None = None
+    ) -> None:
+        """Let the oracle make cases anew, one per seed; the visible slots are blank afterwards.
 
-        With fewer seeds than workloads only the first cases exist until the next time.
+        With fewer seeds than workloads, or when the time is up after a few, only the first cases
+        exist until the next time.
 
         Raises:
             HarnessError: the oracle failed.
@@ -75,55 +102,101 @@ class Pool:
         self.cases.clear()
         self.refused.clear()
         self._verified.clear()
-        for number, (workload, seed) in enumerate(zip(self.workloads, seeds, strict=False)):
-            places = self.secrets[number]
-            reply = oracle.make(
-                self.secret.name, workload_to_json(workload), seed, places.inputs,
-                places.expected, places.tolerances,
-            )  # fmt: skip
-            if not reply["usable"]:
-                self.refused[number] = str(reply["reason"])
-            self.cases.append(self._case(number, workload, seed, reply["norms"]))
+        self._patterns.clear()
+        started = time.monotonic()
+        for number, seed in enumerate(seeds[: len(self.workloads)]):
+            late = seconds is not None and time.monotonic() - started > seconds
+            if late and len(self.usable()) >= FEWEST_SETS:
+                break
+            self._make(oracle, number, seed)
         self.fresh = True
-        self.holds = [-1] * len(self.input_slots)
-        for slot in range(len(self.input_slots)):
-            usable = self.usable() if self.shared else [slot]
-            self.load(usable[slot % len(usable)] if usable else 0, slot)
+        self.generation += 1
+        self.blank()
+
+    def extend(self, oracle: OracleClient, seed: int) -> None:
+        """Let the oracle make one case more, where there is room for it.
+
+        Raises:
+            HarnessError: the oracle failed.
+        """
+        number = len(self.cases)
+        if number < len(self.workloads):
+            self._make(oracle, number, seed)
 
     def usable(self) -> list[int]:
         """Numbers of the cases that candidates are judged on."""
         return [n for n in range(len(self.cases)) if n not in self.refused]
 
     def load(self, case: int, slot: int) -> None:
-        """Copy the inputs of a case into a visible slot."""
+        """Copy the inputs of a case into a visible slot; all others become blank."""
+        if self.holds[slot] == case:
+            return
+        self.blank()
         arena = self.inputs.view()
         for source, place in zip(self.cases[case].inputs, self.input_slots[slot], strict=True):
             np.copyto(place.bytes_in(arena), source)
         self.holds[slot] = case
 
-    def poison(self, case: int, slot: int, parts: Sequence[list[slice]] | None = None) -> None:
-        """Poison the outputs of a call (or only the chosen parts) and renew the red zones."""
+    def blank(self) -> None:
+        """Take all inputs out of sight: whoever runs next must not see what it is called on."""
+        arena = self.inputs.view()
+        for slot, places in enumerate(self.input_slots):
+            if self.holds and self.holds[slot] >= 0:
+                for place in places:
+                    place.bytes_in(arena)[:] = POISON
+        self.holds = [-1] * len(self.input_slots)
+
+    def admit(self, guest: object) -> None:
+        """Overwrite all that can be written, unless this guest was the last one here.
+
+        Answers that one process leaves beside its outputs, where no later call looks, would else
+        be there for the next one.
+        """
+        if self._guest is not guest:
+            self.outputs.view()[:] = POISON
+            self._dirty = {}
+            self._guest = guest
+
+    def poison(self, case: int, slot: int) -> None:
+        """Poison the outputs of a call, take all other answers out of sight, renew red zones.
+
+        Each output gets a pattern that is right for none of its elements, so that what was never
+        written is wrong even where NaN or a large number is expected.
+        """
         arena = self.outputs.view()
+        for other, held in self._dirty.items():
+            if other != slot or held != case:
+                for place in self.output_slots[held][other]:
+                    place.bytes_in(arena)[:] = POISON
+        self._dirty = {slot: case}
         for number, place in enumerate(self.output_slots[case][slot]):
-            if parts is None:
-                place.bytes_in(arena)[:] = POISON
-            else:
-                words = place.bytes_in(arena).reshape(place.elements, place.dtype.itemsize)
-                for part in parts[number]:
-                    words[part] = POISON
+            patterns = self._patterns.get((case, number))
+            if patterns is None:
+                patterns = self.cases[case].expected[number].wrong_patterns()
+                self._patterns[case, number] = patterns
+            place.bytes_in(arena)[:] = secrets.choice(patterns)
             for zone in place.red_zones(arena):
-                zone[:] = _ZONE
+                zone[:] = ZONE
+
+    def evict(self, case: int, slots: tuple[int, int]) -> None:
+        """Throw what a call reads and writes out of all caches; see `machine.evict`."""
+        if self.throw_out is None:
+            return
+        for place in self.input_slots[slots[0]]:
+            self.throw_out(place.bytes_in(self.inputs.view()))
+        for place in self.output_slots[case][slots[1]]:
+            self.throw_out(place.bytes_in(self.outputs.view()))
 
     def broken_zone(self, case: int, slot: int) -> str | None:
         """Which output was written outside, and where; None when the red zones are whole."""
         arena = self.outputs.view()
         for place in self.output_slots[case][slot]:
             before, after = place.red_zones(arena)
-            if not np.array_equal(after, _ZONE):
-                at = int(np.argmax(after != _ZONE))
+            if not np.array_equal(after, ZONE):
+                at = int(np.argmax(after != ZONE))
                 return f"wrote past the end of '{place.name}', first {at} bytes after it"
-            if not np.array_equal(before, _ZONE):
-                at = before.size - int(np.argmax(before != _ZONE))
+            if not np.array_equal(before, ZONE):
+                at = before.size - int(np.argmax(before != ZONE))
                 return f"wrote before the start of '{place.name}', up to {at} bytes before it"
         return None
 
@@ -148,6 +221,16 @@ class Pool:
         self.cases.clear()
         for arena in (self.secret, self.inputs, self.outputs):
             arena.close()
+
+    def _make(self, oracle: OracleClient, number: int, seed: int) -> None:
+        workload, places = self.workloads[number], self.secrets[number]
+        reply = oracle.make(
+            self.secret.name, workload_to_json(workload), seed, places.inputs,
+            places.expected, places.tolerances,
+        )  # fmt: skip
+        if not reply["usable"]:
+            self.refused[number] = str(reply["reason"])
+        self.cases.append(self._case(number, workload, seed, reply["norms"]))
 
     def _case(self, number: int, workload: Workload, seed: int, norms: Sequence[float]) -> Case:
         arena = self.secret.view()
@@ -185,10 +268,15 @@ def make_pool(
     """
     secrets, secret_bytes = _secrets(signature, workloads)
     input_slots: list[tuple[Place, ...]] = []
+    guards: list[int] = []
     end = 0
     for number in range(slots if shared else len(workloads)):
         w = workloads[0] if shared else workloads[number]
-        places, end = pack(signature.inputs, w.sizes, w.dtype, end, 1 + number % 8)
+        if shared:  # timed: large pages stay whole
+            places, end = pack(signature.inputs, w.sizes, w.dtype, end, 1 + number % 8)
+        else:
+            places, end = pack_before_guards(signature.inputs, w.sizes, w.dtype, end)
+            guards += [page_up(place.offset + max(place.nbytes, 1)) for place in places]
         input_slots.append(places)
     starts, output_bytes = _output_starts(signature, workloads, slots)
     output_slots = tuple(
@@ -199,7 +287,8 @@ def make_pool(
         for w in workloads
     )
     secret = Arena(f"{label}-secret", secret_bytes)
-    inputs = Arena(f"{label}-inputs", end)
+    inputs = Arena(f"{label}-inputs", end, huge=not guards)
+    inputs.guards = tuple(guards)
     outputs = Arena(f"{label}-outputs", output_bytes)
     inputs.view()[:] = POISON
     inputs.seal()
@@ -243,7 +332,3 @@ def _output_starts(
     """Where output slots begin (cases share them), and the size of all."""
     size = max(pack(signature.outputs, w.sizes, w.dtype, 0, 8)[1] for w in workloads)
     return [k * size for k in range(slots)], slots * size
-
-
-_ZONE: Bytes = np.frombuffer(os.urandom(PAGE), dtype=np.uint8)
-"""What red zones hold: secret, so that nobody can write it by intent."""

@@ -20,8 +20,12 @@ class Role(Protocol):
         """Unique in a round."""
         ...
 
-    def timed(self, slots: tuple[int, int]) -> float | Fault:
-        """One call on what an input slot holds; microseconds or what went wrong."""
+    def met(self, case: int) -> bool:
+        """Whether its process has met these values; it is replaced before it meets them again."""
+        ...
+
+    def timed(self, case: int, slots: tuple[int, int]) -> float | Fault:
+        """One call on a case, by way of these slots; microseconds or what went wrong."""
         ...
 
 
@@ -32,13 +36,16 @@ class KernelRole:
     name: str
     session: Session
     pool: Pool
-    flush_bytes: int
     choose: Callable[[], Sequence[list[slice]] | None]
     """Parts to verify; None: everything."""
 
-    def timed(self, slots: tuple[int, int]) -> float | Fault:
+    def met(self, case: int) -> bool:
+        """Whether the worker has met these values."""
+        return self.session.met(self.pool, case)
+
+    def timed(self, case: int, slots: tuple[int, int]) -> float | Fault:
         """One verified call."""
-        return self.session.timed(self.pool, slots, self.flush_bytes, self.choose())
+        return self.session.timed(self.pool, case, slots, self.choose())
 
 
 @dataclass(slots=True)
@@ -74,34 +81,35 @@ def one_round(
     pool: Pool,
     rng: np.random.Generator,
     samples: Samples,
-    reload: bool,
-    slots: Sequence[int] | None = None,
+    case: int | None = None,
 ) -> Stumble | None:
-    """Call every role once, in random order.
+    """Call every role once on the same values, in random order.
 
     Args:
         roles: who is timed.
         pool: of the bench workload.
         rng: secret.
         samples: gets one time for every role, or none when a role failed.
-        reload: copy a random secret set into the slot before every call; else roles meet what the
-            slots hold, all roles of a round the same slot.
-        slots: input slots to use; None: all.
+        case: the one to use; None: a random one of those that fewest roles have met.
     """
     times: dict[str, float] = {}
-    open_slots = range(len(pool.input_slots)) if slots is None else slots
-    shared = open_slots[(samples.rounds + 1) % len(open_slots)]
-    usable = pool.usable()
+    if case is None:
+        case, slot = _least_met(roles, pool, rng), int(rng.integers(len(pool.input_slots)))
+    else:
+        slot = case
     for number in rng.permutation(len(roles)):
-        slot = int(rng.choice(open_slots)) if reload else shared
-        if reload:
-            pool.load(int(rng.choice(usable)), slot)
-        out = int(rng.integers(len(pool.output_slots[0])))
         role = roles[int(number)]
-        result = role.timed((slot, out))
+        result = role.timed(case, (slot, int(rng.integers(len(pool.output_slots[case])))))
         if isinstance(result, Fault):
             return Stumble(role.name, result)
         times[role.name] = result
     for name, time_us in times.items():
         samples.by_role[name].append(time_us)
     return None
+
+
+def _least_met(roles: Sequence[Role], pool: Pool, rng: np.random.Generator) -> int:
+    """A case for whose sake fewest workers must be replaced."""
+    counts = {case: sum(role.met(case) for role in roles) for case in pool.usable()}
+    least = min(counts.values())
+    return int(rng.choice([case for case, count in counts.items() if count == least]))

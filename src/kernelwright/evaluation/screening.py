@@ -69,11 +69,14 @@ def check_workloads(judge: Judge, session: Session) -> tuple[Fault | None, float
 
 
 def check_bench(judge: Judge, session: Session) -> tuple[Fault | None, float]:
-    """One fully verified, untimed call on the bench workload: the warm-up."""
-    pool = judge.pool
-    slot = 0  # the first timed round meets another one
-    out = int(judge.rng.integers(len(pool.output_slots[0])))
-    result = session.check(pool, pool.holds[slot], (slot, out))
+    """One fully verified call on the bench workload: the warm-up, but for its time like any other.
+
+    Returns:
+        What was wrong, and the error in tolerance units.
+    """
+    pool, rng = judge.pool, judge.rng
+    slots = int(rng.integers(len(pool.input_slots))), int(rng.integers(len(pool.output_slots[0])))
+    result = session.check(pool, int(rng.choice(pool.usable())), slots)
     return (result, 0.0) if isinstance(result, Fault) else (None, result)
 
 
@@ -106,7 +109,7 @@ def _rounds(
     end = time.monotonic() + seconds
     decision, lost = Decision.CONTINUE, None
     while decision is Decision.CONTINUE:
-        stumble = one_round(roles, judge.pool, judge.rng, samples, reload=False)
+        stumble = one_round(roles, judge.pool, judge.rng, samples)
         if stumble is not None and stumble.role == CANDIDATE:
             return ScreenReport(rejected(stumble.fault, Stage.SCREEN))
         if stumble is not None:  # the candidate is measured alone
@@ -142,9 +145,9 @@ def _roles(judge: Judge, session: Session, champion: Session | None) -> list[Rol
         places = judge.pool.output_slots[0][0]
         return sample(places, settings.sample_blocks, settings.sample_elements, judge.rng)
 
-    roles: list[Role] = [KernelRole(CANDIDATE, session, judge.pool, judge.flush_bytes, choose)]
+    roles: list[Role] = [KernelRole(CANDIDATE, session, judge.pool, choose)]
     if champion is not None:
-        roles.append(KernelRole(CHAMPION, champion, judge.pool, judge.flush_bytes, choose))
+        roles.append(KernelRole(CHAMPION, champion, judge.pool, choose))
     return roles
 
 

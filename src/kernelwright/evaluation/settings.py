@@ -3,15 +3,16 @@
 from dataclasses import dataclass, field
 
 from kernelwright.execution import Limits
-from kernelwright.numerics import AcceptRule, ScreenRule
+from kernelwright.numerics import AcceptRule, ConfirmRule, ScreenRule
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeSettings:
     """Counts, budgets and limits of screening and acceptance; the defaults are for a campaign."""
 
-    secret_sets: int = 3
-    """Input sets with expected values per bench workload, if they fit in `memory_bytes`."""
+    secret_sets: int = 20
+    """Most input sets with expected values of the bench workload. A worker meets each once, so
+    with few of them workers are started anew more often."""
     slots: int = 3
     """Places that inputs (and outputs) rotate through."""
     memory_bytes: int = 4 << 30
@@ -20,16 +21,16 @@ class JudgeSettings:
     screen_seconds: float = 3.0
     """Longest that timed rounds of one screening take."""
     accept: AcceptRule = field(default_factory=AcceptRule)
-    accept_seconds: float = 25.0
+    accept_seconds: float = 12.0
     """Longest that the rounds of acceptance take; when it ends them, the result says so."""
-    confirm_rounds: int = 15
-    confirm_seconds: float = 8.0
+    confirm: ConfirmRule = field(default_factory=ConfirmRule)
+    confirm_seconds: float = 5.0
     heldout: int = 4
     """Secret sizes checked for right results at acceptance."""
     heldout_timed: int = 1
     """The largest of them also timed against a baseline."""
     collapse: float = 3.0
-    """A held-out speed-up that is this many times below the bench speed-up is a collapse."""
+    """A held-out speed-up below 1 and this many times below the bench speed-up is a collapse."""
     flush_factor: float = 2.0
     """Bytes flushed before a timed call, in last-level caches."""
     sample_blocks: int = 24
@@ -44,12 +45,12 @@ class JudgeSettings:
     def quick() -> "JudgeSettings":
         """For tests and first looks: few rounds, small pools; intervals are wide."""
         return JudgeSettings(
-            secret_sets=2,
+            secret_sets=6,
             slots=2,
             screen=ScreenRule(first=6, most=8),
-            accept=AcceptRule(least=10, most=12),
+            accept=AcceptRule(least=12, most=16),
             accept_seconds=8.0,
-            confirm_rounds=6,
+            confirm=ConfirmRule(most=16),
             confirm_seconds=3.0,
             heldout=2,
         )
@@ -60,7 +61,7 @@ class JudgeSettings:
         return JudgeSettings(
             accept=AcceptRule(least=100, most=400),
             accept_seconds=120.0,
-            confirm_rounds=30,
+            confirm=ConfirmRule(most=100),
             confirm_seconds=30.0,
             heldout=6,
             heldout_timed=2,

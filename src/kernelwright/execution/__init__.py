@@ -1,6 +1,7 @@
 """Processes, shared memory and clocks."""
 
 from kernelwright.execution.arena import Arena
+from kernelwright.execution.confined_python import environment, python_view
 from kernelwright.execution.process import role_environment
 from kernelwright.execution.report import Call, CallReport, Failure, Limits, Pointer
 from kernelwright.execution.role import RoleProcess
@@ -17,6 +18,8 @@ __all__ = [
     "RoleProcess",
     "Worker",
     "arena_view",
+    "environment",
+    "python_view",
     "role_environment",
     "serve",
 ]

@@ -49,6 +49,8 @@ class Arena:
         self.nbytes = -(-nbytes // page) * page
         """Size in bytes as mapped."""
         self.sealed = False
+        self.guards: tuple[int, ...] = ()
+        """Offsets of pages that workers can neither read nor write."""
         if self.nbytes > _available_bytes():
             raise HarnessError(f"the arena '{name}' of {self.nbytes} bytes exceeds the free memory")
         self._fd = -1

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kernelwright.errors import HarnessError
 from kernelwright.execution import page as layout
 from kernelwright.execution.page import Page
 from kernelwright.execution.process import Child
@@ -17,8 +16,8 @@ from kernelwright.model import Reason
 _NEAR = 4 << 20
 _NEAR_STACK = 64 << 10
 _PROBLEMS = {
-    layout.LOAD_FAILED: (Reason.LOAD_FAILED, "the library cannot be loaded: {}"),
-    layout.MISSING_SYMBOL: (Reason.MISSING_SYMBOL, "the library lacks its entry: {}"),
+    layout.LOAD_FAILED: (Reason.LOAD_FAILED, "the kernel cannot be loaded: {}"),
+    layout.MISSING_SYMBOL: (Reason.MISSING_SYMBOL, "the kernel lacks its entry: {}"),
     layout.NOT_PARALLEL: (
         Reason.NOT_PARALLEL,
         "{}; the OpenMP pragmas of this build have no effect or its team is limited",
@@ -28,6 +27,8 @@ _PROBLEMS = {
         "{}: link the OpenMP runtime of the compiler alone",
     ),
     layout.FLUSH_FAILED: (Reason.OUT_OF_MEMORY, "{}; the kernel does not give memory back"),
+    layout.RAISED: (Reason.ERROR_CODE, "the kernel raised an exception\n{}"),
+    layout.EXHAUSTED: (Reason.OUT_OF_MEMORY, "memory could not be had\n{}"),
 }
 _HARDWARE = (signal.SIGSEGV, signal.SIGBUS)
 
@@ -47,15 +48,19 @@ class Evidence:
 
 
 def explain_problem(problem: int, text: str) -> Failure:
-    """A failure that the host itself noticed.
-
-    Raises:
-        HarnessError: it was the host's own.
-    """
+    """A failure that the host itself noticed, or that a candidate wrote there."""
     if problem not in _PROBLEMS:
-        raise HarnessError(f"the worker's host failed: {text}")
+        # nothing of the host's own fails once it was ready: this is the candidate's doing
+        return Failure(Reason.EXITED, f"the worker gave up with an unknown problem ({problem})")
     reason, sentence = _PROBLEMS[problem]
-    return Failure(reason, sentence.format(text))
+    return Failure(reason, sentence.format(printable(text)))
+
+
+def printable(text: str) -> str:
+    """What a candidate wrote, without characters that steer a terminal."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
 
 
 def explain_end(evidence: Evidence, limits: Limits) -> Failure:
@@ -95,6 +100,8 @@ def _explain_signal(evidence: Evidence, limits: Limits) -> Failure:
     if number in _HARDWARE:
         action = "writing" if page.writing else "reading"
         place = _place(int(page.address), int(page.stack_pointer), evidence.arenas)
+        if not page.writing and "read-only" in place:  # all of it can be read but for the guards
+            place = place.replace("(", "(beyond the end of a tensor, ").replace("read-only ", "")
         text += f" {action} address {page.address:#x}{place}"
     if page.library_offset != layout.OUTSIDE:
         text += f", at offset {page.library_offset:#x} of the library"
@@ -129,5 +136,5 @@ def _endless(evidence: Evidence, limits: Limits) -> Failure:
 
 
 def _with_output(reason: Reason, text: str, child: Child) -> Failure:
-    tail = child.tail(1000)
+    tail = printable(child.tail(1000))
     return Failure(reason, f"{text}\n{tail}" if tail else text)

@@ -16,7 +16,9 @@ LOAD, FLUSH, CALL, NULL_CALL, WORKSPACE, QUIT = range(1, 7)
     NOT_PARALLEL,
     TWO_RUNTIMES,
     FLUSH_FAILED,
-) = range(7)
+    RAISED,
+    EXHAUSTED,
+) = range(9)
 
 
 class Page(ctypes.Structure):

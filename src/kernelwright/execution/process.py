@@ -1,22 +1,29 @@
 """What a worker and a role have in common: a process that is waited for, stopped and ended."""
 
+import array
 import contextlib
+import ctypes
 import os
 import re
 import select
 import signal
+import socket
+import struct
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from kernelwright.errors import HarnessError
-from kernelwright.sandbox import end_group
+from kernelwright.sandbox import end_group, processes_beside
 
 _FIRST_LOOK_MS = 50
 _NEXT_LOOK_MS = 250
+_ALL_THREADS = 2
+"""CPUCLOCK_SCHED of `linux/posix-timers.h`: the scheduler's clock of a whole process."""
 
 
 def clock_ns() -> int:
@@ -24,6 +31,15 @@ def clock_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
 
 
+@lru_cache(maxsize=8)
+def _native_clock(path: Path) -> Any:
+    """`kernelwright_bracket` of the judge's clock."""
+    function = ctypes.CDLL(str(path)).kernelwright_bracket
+    function.argtypes = [ctypes.c_int] * 5 + [ctypes.c_void_p]
+    return function
+
+
+@lru_cache(maxsize=8)
 def places(threads: int) -> str:
     """One processor for each thread as `OMP_PLACES`, whole cores before their second threads.
 
@@ -128,6 +144,29 @@ class Child:
                 return "crowd"
             pause = min(_NEXT_LOOK_MS, left * 1000 + 1)
 
+    def bracket(self, clock: Path, timeout_s: float, most_tasks: int) -> tuple[str, int]:
+        """Raise "go" and wait as `wait` does; also the nanoseconds by the judge's clock.
+
+        Args:
+            clock: what `build_clock` built.
+            timeout_s: longest wait.
+            most_tasks: see `wait`.
+        """
+        found = (ctypes.c_int64 * 2)()
+        pause = int(min(_FIRST_LOOK_MS, timeout_s * 1000))
+        cpu = int(places(1).strip("{}"))
+        sources = (self.go_fd, self.done_fd, self._descriptors[-1])
+        ready = _native_clock(clock)(*sources, pause, cpu, found)
+        if ready == 1:
+            os.eventfd_read(self.done_fd)
+            return "done", found[1] - found[0]
+        outcome = "ended" if ready == 2 else self.wait(timeout_s - pause / 1000, most_tasks)
+        return outcome, clock_ns() - found[0]
+
+    def cpu_ns(self) -> int:
+        """Processor time of all its threads so far, by the system's account."""
+        return time.clock_gettime_ns((~self.pid << 3) | _ALL_THREADS)
+
     def tasks(self) -> int:
         """Threads of the working process at this moment, plus other processes beside it.
 
@@ -136,18 +175,19 @@ class Child:
         threads = len(_entries(f"/proc/{self.pid}/task"))
         if self.pid == self.process.pid:
             return threads
-        beside = sum(name.isdigit() for name in _entries(f"/proc/{self.pid}/root/proc"))
-        return threads + max(0, beside - 2)  # the sandbox's own first process, and the worker
+        return threads + max(
+            0, processes_beside(self.pid) - 2
+        )  # the sandbox's own first process, and the worker
 
     def freeze(self) -> None:
         """Stop the whole process group and wait until every thread has stopped.
 
         Raises:
-            HarnessError: it does not stop within two seconds.
+            HarnessError: it does not stop within ten seconds.
         """
         self._signal(signal.SIGSTOP)
         self.frozen = True
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + 10
         folder = f"/proc/{self.pid}/task"
         for task in _entries(folder):
             while _state(f"{folder}/{task}/stat") not in "TtZX":
@@ -260,3 +300,19 @@ def shared_libraries(program: str) -> tuple[str, ...]:
     if "not found" in done.stdout or not words:
         raise HarnessError(f"{program} cannot be loaded: {done.stdout}{done.stderr}")
     return tuple(dict.fromkeys(word for word in words if word.startswith("/")))
+
+
+def first_sender(ours: socket.socket) -> int:
+    """Process id, in our numbering, of the one who sends the first byte; 0 when nobody does.
+
+    The socket must have SO_PASSCRED.
+    """
+    size = struct.calcsize("3i")
+    try:
+        _, ancillary, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(size))
+    except OSError:
+        return 0
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            return array.array("i", data[:size])[0]
+    return 0

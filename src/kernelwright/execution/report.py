@@ -48,9 +48,9 @@ class Limits:
     """What a worker may use before it is stopped."""
 
     call_s: float = 10.0
-    """Wall clock of one phase (flush, or the call itself)."""
-    start_s: float = 20.0
-    """Wall clock from the start of the process until it can be called."""
+    """Wall clock of a call."""
+    start_s: float = 30.0
+    """Wall clock from the start of the process until it can be called; also of one flush."""
     memory_bytes: int = 8 << 30
     """Address space beyond the arenas and what an idle worker maps itself."""
     output_bytes: int = 1 << 20
@@ -89,3 +89,6 @@ class CallReport:
     """Threads and processes left after the call, beyond those that were there before it."""
     mxcsr_changed: bool
     """The call left another rounding or denormal mode (it has been restored)."""
+    outside_us: float = 0.0
+    """Processor time that the worker used while the judge put the inputs in place, and after the
+    call until it was frozen."""

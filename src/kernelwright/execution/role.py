@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import socket
 import statistics
 import sys
@@ -10,20 +11,38 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from kernelwright import errors
 from kernelwright.errors import HarnessError
 from kernelwright.execution.arena import Arena
-from kernelwright.execution.process import Channel, Child, clock_ns, role_environment, spawn
+from kernelwright.execution.confined_python import environment, python_view
+from kernelwright.execution.process import (
+    Channel,
+    Child,
+    clock_ns,
+    first_sender,
+    role_environment,
+    spawn,
+)
 from kernelwright.execution.report import CallReport
 from kernelwright.execution.serve import CHANNEL_VARIABLE
 from kernelwright.execution.wire import MOST_DESCRIPTORS, receive_message, send_message
+from kernelwright.sandbox import View, confine, end_group, isolation
 
 _CALIBRATION_CALLS = 9
+_START_S = 120.0
+_LOOK_S = 0.1
+_MEMORY_SHARE = 0.8
+_PROCESSES = 128
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 40), "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 """Never give memory back, so that a reference's intermediates do not fault at each call."""
 
 
 class RoleProcess:
     """A process running `python -m MODULE ARGUMENTS…`, whose main calls `serve`.
+
+    It may import files that nobody has looked at: where `isolation()` is `sandbox` it has no
+    network, no home, none of this process's secrets, a /tmp of its own, and sees nothing but
+    Python, compilers, our package and the files named. Its memory and its processes are limited.
 
     Requests are length-prefixed JSON over a socket; arenas travel as file descriptors. Usable as
     a context manager, which closes it. A role dies with the thread that started it.
@@ -32,6 +51,8 @@ class RoleProcess:
     def __init__(self, child: Child, connection: socket.socket, threads: int) -> None:
         """Not for callers: see `start`."""
         self.threads = threads
+        self.isolation = isolation()
+        """`sandbox` (bubblewrap) or `process`."""
         self.handshake_overhead_us = 0.0
         """Median of bracket minus elapsed over calls that do nothing."""
         self._child: Child | None = child
@@ -45,7 +66,7 @@ class RoleProcess:
         arenas: Sequence[Arena] = (),
         env: Mapping[str, str] | None = None,
         threads: int | None = None,
-        start_s: float = 120.0,
+        view: View | None = None,
     ) -> "RoleProcess":
         """Start the role and wait until it serves.
 
@@ -53,9 +74,9 @@ class RoleProcess:
             module: Python module to run.
             arguments: Its command line.
             arenas: Visible at once to `arena_view` there.
-            env: Added to this process's environment and that of every role.
+            env: Added to what is inherited (`confined_python.environment`) and every role's own.
             threads: OpenMP team; default: the cores of this process's affinity.
-            start_s: Longest wait until it serves.
+            view: What it sees of the file system; default: `python_view()`.
 
         Raises:
             HarnessError: it died or did not answer; the message ends with its standard error.
@@ -63,23 +84,26 @@ class RoleProcess:
         threads = threads or len(os.sched_getaffinity(0))
         ours, theirs = socket.socketpair()
         with theirs:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             channel = Channel.open()
-            numbers = f"{theirs.fileno()}:{channel.go}:{channel.done}"
-            extra = {**_KEEP_MEMORY, CHANNEL_VARIABLE: numbers, **(env or {})}
-            environment = {**os.environ, **role_environment(threads, extra)}
-            environment["PATH"] = os.environ.get("PATH", os.defpath)
-            environment.pop("OMP_THREAD_LIMIT")
-            path = os.pathsep.join(entry for entry in sys.path if entry)
-            environment["PYTHONPATH"] = path
+            numbers = [theirs.fileno(), channel.go, channel.done, *_limits(threads)]
+            own = {**_KEEP_MEMORY, CHANNEL_VARIABLE: ":".join(map(str, numbers)), **(env or {})}
+            inherited = environment(role_environment(threads))
+            inherited["PATH"] = os.environ.get("PATH", os.defpath)
+            inherited.pop("OMP_THREAD_LIMIT")
             command = [sys.executable, "-m", module, *arguments]
             try:
-                child = spawn(command, [theirs.fileno()], environment, channel)
+                confined = confine(command, view or python_view())
+                child = spawn(confined, [theirs.fileno()], inherited | own, channel)
             except HarnessError:
                 ours.close()
                 raise
         role = cls(child, ours, threads)
         try:
-            role._exchange({"kind": "detach", "payload": {"names": []}}, start_s)
+            ours.settimeout(_START_S)
+            child.pid = first_sender(ours) or child.pid
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
+            role._exchange({"kind": "detach", "payload": {"names": []}}, _START_S)
             role.attach(arenas)
             role._calibrate()
         except BaseException:
@@ -111,7 +135,8 @@ class RoleProcess:
         """Run `handlers[op](payload)` there and return its reply (JSON values).
 
         Raises:
-            HarnessError: the role died, timed out, or replied with an error.
+            ProblemError: a handler raised a `UserError`; with its sentence.
+            HarnessError: the role died, timed out, or replied with another error.
         """
         message = {"kind": "request", "op": op, "payload": dict(payload or {})}
         return self._exchange(message, timeout_s)
@@ -138,8 +163,10 @@ class RoleProcess:
         self._await_sleep()
         start = clock_ns()
         child.go()
-        outcome = child.wait(timeout_s)
+        outcome = child.wait(timeout_s, self._most_tasks)
         end = clock_ns()
+        if outcome == "crowd":
+            raise self._crowded()
         if outcome != "done":
             raise self._lost(f"'{op}' got no answer ({outcome})")
         reply = self._receive(timeout_s)
@@ -182,6 +209,7 @@ class RoleProcess:
             raise self._lost(f"it cannot be reached: {error}") from error
 
     def _receive(self, timeout_s: float) -> dict[str, Any]:
+        self._await_answer(timeout_s)
         self._connection.settimeout(timeout_s)
         try:
             answer, _ = receive_message(self._connection)
@@ -192,9 +220,29 @@ class RoleProcess:
         finally:
             with contextlib.suppress(OSError):
                 self._connection.settimeout(None)
+        if "user_error" in answer:
+            raise getattr(errors, answer["user_error"])(answer["sentence"])
         if "error" in answer:
             raise HarnessError(f"{answer['error']}\n{answer.get('trace', '')}".rstrip())
         return answer["reply"]
+
+    def _await_answer(self, timeout_s: float) -> None:
+        """Sleep until it answers; look now and then whether it breeds processes."""
+        child = self._require()
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            if select.select([self._connection], [], [], min(left, _LOOK_S))[0]:
+                return
+            if child.tasks() > self._most_tasks:
+                raise self._crowded()
+
+    @property
+    def _most_tasks(self) -> int:
+        return _PROCESSES + 16 * self.threads
+
+    def _crowded(self) -> HarnessError:
+        end_group(self._require().process)  # at once: `_lost` waits for last words
+        return self._lost(f"it started more than {self._most_tasks} threads and processes")
 
     def _lost(self, what: str) -> HarnessError:
         """The error for a role that cannot be used any more; closes it."""
@@ -241,3 +289,12 @@ class RoleProcess:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _limits(threads: int) -> tuple[int, int]:
+    """Bytes of private memory of each process, and threads and processes of the sandbox; 0: any.
+
+    Processes are limited inside a sandbox only: outside, the user's other processes count too.
+    """
+    memory = int(_MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return memory, _PROCESSES + 16 * threads if isolation() == "sandbox" else 0

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernelwright.errors import UserError
 from kernelwright.execution.process import clock_ns
 from kernelwright.execution.wire import receive_message, send_message
 
@@ -50,7 +51,9 @@ def serve(
     numbers = [int(number) for number in os.environ.pop(CHANNEL_VARIABLE).split(":")]
     _die_with_judge()
     with socket.socket(fileno=numbers[0]) as connection:
-        server = _Server(handlers, timed, flush, *numbers[1:])
+        connection.send(b"r")  # its credentials tell the judge which process this is
+        _limit(*numbers[3:])
+        server = _Server(handlers, timed, flush, *numbers[1:3])
         while True:
             try:
                 message, descriptors = receive_message(connection)
@@ -65,6 +68,17 @@ def serve(
 
 def _die_with_judge() -> None:
     ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL
+
+
+def _limit(memory_bytes: int, processes: int) -> None:
+    """Limits that foreign code cannot raise again; arenas are shared and do not count."""
+    wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_DATA: memory_bytes}
+    if processes:
+        wanted[resource.RLIMIT_NPROC] = processes
+    for what, most in wanted.items():
+        hard = resource.getrlimit(what)[1]
+        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(what, (least, least))
 
 
 class _Server:
@@ -130,7 +144,10 @@ class _Server:
 
 def _error_reply(error: Exception) -> dict[str, Any]:
     trace = "".join(traceback.format_exception(error, limit=-8))
-    return {"error": f"{type(error).__name__}: {error}", "trace": trace}
+    reply = {"error": f"{type(error).__name__}: {error}", "trace": trace}
+    if isinstance(error, UserError):
+        reply |= {"user_error": type(error).__name__, "sentence": str(error)}
+    return reply
 
 
 def _nothing() -> None:

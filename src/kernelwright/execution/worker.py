@@ -1,14 +1,12 @@
 """The process that runs one candidate, seen from the judge."""
 
-import array
 import contextlib
 import ctypes
 import mmap
 import os
 import socket
 import statistics
-import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -20,12 +18,13 @@ from kernelwright.execution.page import Page
 from kernelwright.execution.process import (
     Channel,
     Child,
-    clock_ns,
+    first_sender,
     role_environment,
     shared_libraries,
     spawn,
 )
 from kernelwright.execution.report import Call, CallReport, Failure, Limits, Pointer
+from kernelwright.model import Host
 from kernelwright.sandbox import View, confine, isolation, real_paths
 
 DEFAULT_LIMITS = Limits()
@@ -39,14 +38,15 @@ class Worker:
     the thread that started it or while that thread lives: a worker dies with its thread.
     """
 
-    def __init__(self, arenas: Sequence[Arena], threads: int, limits: Limits) -> None:
+    def __init__(self, host: Host, arenas: Sequence[Arena], threads: int, limits: Limits) -> None:
         """Not for callers: see `start`."""
+        self._clock = host.clock
         self.limits = limits
         self.threads = threads
         self.isolation = isolation()
         """`sandbox` (bubblewrap) or `process`."""
         self.handshake_overhead_us = 0.0
-        """Median of bracket minus elapsed over calls of a null kernel in this very process."""
+        """Bracket minus elapsed of a null kernel, measured before the candidate was loaded."""
         self.team = 0
         """Threads on which the artifact's OpenMP runtime ran its probe."""
         self.syscall_filter = False
@@ -65,7 +65,7 @@ class Worker:
         cls,
         artifact: Path,
         entry: str,
-        runtime: Path,
+        host: Host,
         arenas: Sequence[Arena],
         threads: int,
         limits: Limits = DEFAULT_LIMITS,
@@ -73,9 +73,9 @@ class Worker:
         """Start a worker, load the artifact, find `entry`, prove that it runs on `threads`.
 
         Args:
-            artifact: The shared library (`Artifact.path`).
+            artifact: What the host loads (`Artifact.path`).
             entry: Name of the kernel.
-            runtime: `build_runtime(artifact.toolchain)`.
+            host: What the artifact's builder says (`Builder.host`).
             arenas: Mapped into the worker; sealed ones read-only. Guard pages surround each.
             threads: Size of the OpenMP team.
             limits: When to stop it.
@@ -83,32 +83,34 @@ class Worker:
         Raises:
             HarnessError: our own machinery failed before the candidate was loaded.
         """
-        worker = cls(arenas, threads, limits)
+        worker = cls(host, arenas, threads, limits)
         try:
-            worker._launch(artifact, entry, runtime, arenas)
+            worker._launch(artifact, entry, host, arenas)
+            worker._calibrate()
             failure = worker._load()
         except BaseException:
             worker.close()
             raise
         return failure or worker
 
-    def _launch(self, artifact: Path, entry: str, runtime: Path, arenas: Sequence[Arena]) -> None:
+    def _launch(self, artifact: Path, entry: str, host: Host, arenas: Sequence[Arena]) -> None:
         """Start the host; afterwards it has mapped everything and sleeps, with its limits on."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            visible = _visible_files(runtime, artifact)
+            view = View(read_only=_visible_files(host, artifact), hidden=host.hidden)
             channel = Channel.open()
             numbers = [theirs.fileno(), self._page_fd, channel.go, channel.done, self.threads]
             numbers += [self.limits.memory_bytes, self.limits.output_bytes]
-            lent = [f"{arena.fd}:{arena.nbytes}:{int(not arena.sealed)}" for arena in arenas]
-            command = [str(runtime), *map(str, numbers), str(artifact), entry, *lent]
+            lent = [_lent(arena) for arena in arenas]
+            command = [*host.command, *map(str, numbers), str(artifact), entry, *lent]
             descriptors = [theirs.fileno(), self._page_fd, *(arena.fd for arena in arenas)]
-            confined = confine(command, View(read_only=visible))
-            self._child = spawn(confined, descriptors, role_environment(self.threads), channel)
+            confined = confine(command, view)
+            environment = role_environment(self.threads, host.environment)
+            self._child = spawn(confined, descriptors, environment, channel)
             theirs.close()
             ours.settimeout(self.limits.start_s)
-            self._child.pid = _sender(ours) or self._child.pid
+            self._child.pid = first_sender(ours) or self._child.pid
         outcome = self._child.wait(self.limits.start_s)
         if outcome != "done" or self._page.problem or self._page.bytes != ctypes.sizeof(Page):
             text = self._page.text.decode(errors="replace")
@@ -120,33 +122,44 @@ class Worker:
         }
         self._tasks_before = self._child.tasks()
 
-    def _load(self) -> Failure | None:
-        """Load the candidate and calibrate the handshake."""
-        failure = self._order(layout.LOAD, self.limits.start_s, "while it was loaded")
-        if failure:
-            return failure
-        self.team = int(self._page.team)
+    def _calibrate(self) -> None:
+        """Measure the handshake while nothing but our own code is in the process."""
         extra: list[float] = []
         for _ in range(_CALIBRATION_CALLS):
             report = self.null_call()
             if isinstance(report, Failure):
-                return report
+                raise HarnessError(f"the worker does not answer: {report.detail}")
             extra.append(report.bracket_us - report.elapsed_us)
         self.handshake_overhead_us = statistics.median(extra)
-        return None
 
-    def call(self, call: Call, flush_bytes: int = 0, park: bool = False) -> CallReport | Failure:
+    def _load(self) -> Failure | None:
+        """Load the candidate."""
+        failure = self._order(layout.LOAD, self.limits.start_s, "while it was loaded")
+        self.team = int(self._page.team)
+        return failure
+
+    def call(
+        self,
+        call: Call,
+        flush_bytes: int = 0,
+        park: bool = False,
+        before: Callable[[], None] | None = None,
+    ) -> CallReport | Failure:
         """Flush `flush_bytes` with the worker's own team, then time one call.
 
-        With `park` the worker is thawed before and frozen after the call; it is certainly stopped
-        when this returns, so that outputs can be read.
+        Args:
+            call: the arguments; the worker does not see them before the call.
+            flush_bytes: read by the team, which wakes it; the kernel cannot see how many.
+            park: freeze the worker after the call; it is certainly stopped when this returns, so
+                that outputs can be read.
+            before: what to do right before the call while the worker sleeps, such as putting
+                inputs in place that it must not see earlier.
         """
-        self._write_arguments(call)
-        return self._timed(layout.CALL, flush_bytes, park)
+        return self._timed(layout.CALL, flush_bytes, park, before, call)
 
     def null_call(self, flush_bytes: int = 0) -> CallReport | Failure:
         """Time a call of a kernel that does nothing (the clock's own floor)."""
-        return self._timed(layout.NULL_CALL, flush_bytes, False)
+        return self._timed(layout.NULL_CALL, flush_bytes, False, None, Call(()))
 
     def workspace_bytes(
         self, integers: Sequence[int], doubles: Sequence[float] = ()
@@ -180,25 +193,43 @@ class Worker:
             raise HarnessError(f"offset {pointer.offset} is outside arena '{pointer.arena}'")
         return base + pointer.offset
 
-    def _timed(self, command: int, flush_bytes: int, park: bool) -> CallReport | Failure:
+    def _timed(
+        self,
+        command: int,
+        flush_bytes: int,
+        park: bool,
+        before: Callable[[], None] | None,
+        call: Call,
+    ) -> CallReport | Failure:
         self.thaw()
         self._page.flush_bytes = flush_bytes
-        failure = self._order(layout.FLUSH, self.limits.call_s, "while the caches were flushed")
+        # the host's own work: what a busy machine makes of it is no fault of the candidate's
+        failure = self._order(layout.FLUSH, self.limits.start_s, "while the caches were flushed")
         if failure:
             return failure
-        start = clock_ns()
-        failure = self._order(command, self.limits.call_s, "in the kernel")
-        end = clock_ns()
+        child, page = self._require(), self._page
+        page.flush_bytes = 0
+        busy = 0
+        if before is not None:
+            busy = child.cpu_ns()
+            before()
+            busy = child.cpu_ns() - busy
+        self._write_arguments(call)
+        page.command = command
+        limits = self.limits
+        outcome, bracket_ns = child.bracket(self._clock, limits.call_s, limits.threads)
+        failure = self._failure_of(outcome, limits.call_s, "in the kernel")
         if failure:
             return failure
-        child = self._require()
         if park:
+            busy -= child.cpu_ns()
             child.freeze()
-        page = self._page
+            busy += child.cpu_ns()
         return CallReport(
             code=int(ctypes.c_int32(page.result).value),
             elapsed_us=page.elapsed_ns / 1000,
-            bracket_us=(end - start) / 1000,
+            outside_us=busy / 1000,
+            bracket_us=bracket_ns / 1000,
             minor_faults=int(page.minor_faults),
             major_faults=int(page.major_faults),
             team=int(page.team),
@@ -211,13 +242,17 @@ class Worker:
         child = self._require()
         self._page.command = command
         child.go()
-        outcome = child.wait(timeout_s, self.limits.threads)
+        return self._failure_of(child.wait(timeout_s, self.limits.threads), timeout_s, where)
+
+    def _failure_of(self, outcome: str, timeout_s: float, where: str) -> Failure | None:
+        """What an answer, or its absence, means; a failure ends the worker."""
         if outcome == "done" and not self._page.signal and not self._page.problem:
             return None
         if outcome == "done" and self._page.problem and not self._page.signal:
             text = self._page.text.decode(errors="replace")
             failure = explain_problem(int(self._page.problem), text)
         else:
+            child = self._require()
             evidence = Evidence(self._page, child, self._arenas, outcome, where, timeout_s)
             failure = explain_end(evidence, self.limits)
         self.close()
@@ -270,26 +305,18 @@ class Worker:
         self.close()
 
 
-def _visible_files(runtime: Path, artifact: Path) -> tuple[Path, ...]:
+def _lent(arena: Arena) -> str:
+    guards = ",".join(str(offset // mmap.PAGESIZE) for offset in arena.guards)
+    return f"{arena.fd}:{arena.nbytes}:{int(not arena.sealed)}:{guards}"
+
+
+def _visible_files(host: Host, artifact: Path) -> tuple[Path, ...]:
     """All that a worker sees of the file system: host, artifact and the libraries they load.
 
     The vector mathematics library and both OpenMP runtimes are there whoever links them, so that
     an artifact with the wrong one is told that it is not parallel rather than not loadable.
     """
-    libraries = shared_libraries(str(runtime))
+    libraries = shared_libraries(host.command[0])
     folders = dict.fromkeys(Path(path).parent for path in libraries)
     extra = [d / n for d in folders for n in ("libmvec.so.1", "libgomp.so.1", "libomp.so.5")]
-    return real_paths([runtime, artifact, *libraries, *extra])
-
-
-def _sender(ours: socket.socket) -> int:
-    """Process id, in our numbering, of the one who sends the first byte; 0 when nobody does."""
-    size = struct.calcsize("3i")
-    try:
-        _, ancillary, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(size))
-    except OSError:
-        return 0
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-            return array.array("i", data[:size])[0]
-    return 0
+    return real_paths([host.command[0], artifact, *libraries, *extra, *host.visible])

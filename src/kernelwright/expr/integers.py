@@ -38,6 +38,16 @@ class Integers:
         }
         self._polynomials: dict[Node, Polynomial] = {}
 
+    def restrict(self, axis: str, before: int, after: int) -> None:
+        """Know an index variable to be at least `before`, and `after` less than its extent."""
+        low, high = self._bounds[Axis(axis)]
+        assert low is not None
+        assert high is not None
+        self._bounds[Axis(axis)] = (
+            low + Polynomial.constant(before),
+            high - Polynomial.constant(after),
+        )
+
     def polynomial(self, node: Node) -> Polynomial:
         """The polynomial of an integer term; what is not arithmetic is an atom."""
         for below in walk(node):

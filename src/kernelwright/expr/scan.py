@@ -35,9 +35,9 @@ def match(program: Program) -> ScanPlan | None:
         return None
     if any(isinstance(node, Scan | Reduce) for node in walk(scan.body)):
         return None
-    bounds = [
-        Bound(f"row{n}", dim) for n, dim in enumerate(output.dims[:-1])
-    ] + [Bound("column", output.dims[-1])]
+    bounds = [Bound(f"row{n}", dim) for n, dim in enumerate(output.dims[:-1])] + [
+        Bound("column", output.dims[-1])
+    ]
     names: dict[str, Node] = {
         axis: Axis(bound.axis) for axis, bound in zip(output.axes, bounds, strict=True)
     }

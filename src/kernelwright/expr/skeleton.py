@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernelwright.expr import contraction, pairwise, rowwise, scan
+from kernelwright.expr import contraction, pairs, pairwise, rowwise, scan, stencil, windows
 from kernelwright.expr.nodes import Program, Reduce, Scan, walk
 
 SKELETONS = (
@@ -10,6 +10,7 @@ SKELETONS = (
     "rowwise map-reduce-map",
     "contraction with epilogue",
     "pairwise reduce",
+    "stencil",
     "scan",
     "none",
 )
@@ -20,11 +21,13 @@ def skeleton(program: Program) -> str:
     if not any(
         isinstance(node, Reduce | Scan) for node in walk(*(o.body for o in program.outputs))
     ):
-        return "pointwise"
+        return "pointwise" if stencil.match(program) is None else "stencil"
     if contraction.match(program) is not None:
         return "contraction with epilogue"
-    if pairwise.match(program) is not None:
+    if pairwise.match(program) is not None or pairs.match(program) is not None:
         return "pairwise reduce"
+    if windows.match(program) is not None:
+        return "stencil"
     if scan.match(program) is not None:
         return "scan"
     return "none" if rowwise.match(program) is None else "rowwise map-reduce-map"

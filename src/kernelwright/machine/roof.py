@@ -7,13 +7,15 @@ from types import TracebackType
 
 import numpy as np
 
-from kernelwright.build import CppBuilder, build_runtime
+from kernelwright.build import CppBuilder, build_clock, build_runtime
 from kernelwright.build.cache import user_cache_folder
 from kernelwright.errors import HarnessError, MachineError
 from kernelwright.execution import Arena, Call, Failure, Limits, Pointer, Worker
+from kernelwright.machine.evict import evictor
 from kernelwright.model import (
     Candidate,
     FrozenMap,
+    Host,
     Lineage,
     Rejected,
     Toolchain,
@@ -41,6 +43,8 @@ class Roof:
     """GB/s of every probe that ran."""
 
 
+_FILL_BYTES = 64 << 20
+"""Read before the probes of a round: it displaces modified lines from private caches."""
 _WAKE_BYTES = 8 << 20
 """Read by the team right before each probe: a core that slept wakes too slowly for so short one."""
 
@@ -49,7 +53,8 @@ class RoofProbe:
     """A worker with our own streaming and multiply-add kernels; usable as a context manager.
 
     It is parked (stopped) except while it measures. Every measurement uses another part of
-    arrays that are together at least six times the last level cache, so nothing is in a cache.
+    large arrays, evicted before (or, where that cannot be done, arrays that are together six times
+    the last level cache), so nothing is in a cache.
 
     Args:
         toolchains: Compilers; the first builds the kernels.
@@ -82,7 +87,8 @@ class RoofProbe:
         artifact = builder.build(Candidate("cpp", "kernel", source, flags, "roof", Lineage("roof")))
         if isinstance(artifact, Rejected):
             raise HarnessError(f"the roof kernels do not build: {artifact.diagnostic}")
-        nbytes = min(max(64 << 20, 2 * l3_bytes), 512 << 20)
+        self._evict = evictor(toolchains[0])
+        nbytes = 64 << 20 if self._evict else min(max(64 << 20, 2 * l3_bytes), 512 << 20)
         self._arenas = [Arena(name, nbytes) for name in ("a", "b", "c")]
         self._arenas.append(Arena("sink", 64 * max(64, threads)))
         self._nbytes = nbytes
@@ -92,7 +98,8 @@ class RoofProbe:
         for arena in self._arenas[:2]:
             arena.view().view(np.float32)[:] = 1.0
         runtime = build_runtime(toolchains[0], cache)
-        worker = Worker.start(artifact.path, "kernel", runtime, self._arenas, threads, Limits())
+        host = Host((str(runtime),), build_clock(toolchains[0]))
+        worker = Worker.start(artifact.path, "kernel", host, self._arenas, threads, Limits())
         if isinstance(worker, Failure):
             for arena in self._arenas:
                 arena.close()
@@ -138,6 +145,9 @@ class RoofProbe:
         if self._offset + window > self._nbytes:
             self._offset = 0
         mode, arrays = _MODES[kind]
+        if self._evict is not None:
+            for arena in self._arenas[:3]:
+                self._evict(arena.view(self._offset, window))
         us = self._run(self._offset, window // 4, mode, self._streams[kind])
         self._offset += window
         return arrays * window / us / 1000
@@ -149,7 +159,7 @@ class RoofProbe:
         be written back at the probe's expense. The better of two turns counts.
         """
         self._worker.thaw()
-        self._worker.null_call(2 * self._l3_bytes)
+        self._worker.null_call(_FILL_BYTES if self._evict else 2 * self._l3_bytes)
         turns = [{kind: self._rate(kind) for kind in kinds} for _ in range(2)]
         self._worker.freeze()
         return {kind: max(turn[kind] for turn in turns) for kind in kinds}

@@ -4,9 +4,10 @@ from kernelwright.model.candidate import Candidate, Family, Language, Lineage, T
 from kernelwright.model.dimensions import dimension_names, dimension_to_c, evaluate_dimension
 from kernelwright.model.dtypes import Dtype
 from kernelwright.model.hashing import content_hash
+from kernelwright.model.host import Host
 from kernelwright.model.machine import Machine, Toolchain
 from kernelwright.model.mapping import FrozenMap
-from kernelwright.model.measurement import Bound, Estimate, Peer, WorkloadResult
+from kernelwright.model.measurement import Bound, Claim, Estimate, Outcome, Peer, WorkloadResult
 from kernelwright.model.problem import PublicProblem, Sizes
 from kernelwright.model.signature import ScalarArgument, Signature, TensorArgument
 from kernelwright.model.verdict import Measured, Reason, Rejected, Stage, Verdict
@@ -15,14 +16,17 @@ from kernelwright.model.workload import Scalar, Tier, Workload
 __all__ = [
     "Bound",
     "Candidate",
+    "Claim",
     "Dtype",
     "Estimate",
     "Family",
     "FrozenMap",
+    "Host",
     "Language",
     "Lineage",
     "Machine",
     "Measured",
+    "Outcome",
     "Peer",
     "PublicProblem",
     "Reason",

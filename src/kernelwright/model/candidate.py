@@ -1,12 +1,12 @@
 """A candidate: one kernel as source plus tunable values, and where it came from."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from kernelwright.model.hashing import content_hash
 from kernelwright.model.mapping import FrozenMap
 
-Language = Literal["cpp", "cuda", "triton"]
+Language = str
+"""`cpp`, `python`, or what an installed builder is registered for."""
 TunableValue = int | str
 
 

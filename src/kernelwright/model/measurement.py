@@ -1,6 +1,7 @@
 """Times, intervals and what they are compared with."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from kernelwright.model.mapping import FrozenMap
 from kernelwright.model.workload import Workload
@@ -8,7 +9,11 @@ from kernelwright.model.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A median with a confidence interval (95 %)."""
+    """A median with a confidence interval (95 %).
+
+    Ratios of an acceptance hold at every look; times, and ratios of a number of rounds fixed
+    beforehand, at that number.
+    """
 
     median: float
     low: float
@@ -66,3 +71,29 @@ class WorkloadResult:
     """Raw samples by role (`candidate`, baseline names, `roof`), in round order."""
     within_target: bool = True
     """False when the budget ended before the interval was within the target width."""
+    collapsed: bool = False
+    """At held-out sizes: slower than a baseline, and far slower than at the bench sizes."""
+
+    @property
+    def best_baseline(self) -> Peer | None:
+        """The fastest that passes the check; where none does, the fastest (its error is shown)."""
+        passing = [peer for peer in self.peers if peer.passes_check] or self.peers
+        return min(passing, key=lambda peer: peer.time_us.median, default=None)
+
+
+Outcome = Literal["faster", "slower", "undecided"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is said of a candidate against the best baseline, and how it came about."""
+
+    baseline: str
+    outcome: Outcome
+    """`faster`: proved against every baseline, and found again in fresh processes."""
+    accepted: Estimate
+    """Speed-up in the first rounds of acceptance."""
+    rounds: int
+    confirmed: Estimate | None = None
+    """Speed-up when the win was sought again; None where none was there to confirm."""
+    confirming_rounds: int = 0

@@ -84,6 +84,12 @@ class Signature:
         parts += ["int64_t workspace_bytes", "void* stream"]
         return f"int {entry}({', '.join(parts)})"
 
+    def python_call(self, entry: str) -> str:
+        """How a Python kernel is defined: `kernel(x, w, out, *, T, H, eps)`."""
+        tensors = [tensor.name for tensor in self.tensors]
+        keywords = [*self.dimensions, *(scalar.name for scalar in self.scalars)]
+        return f"{entry}({', '.join([*tensors, *(['*'] if keywords else []), *keywords])})"
+
     def workspace_prototype(self, entry: str) -> str:
         """The C prototype of the optional `NAME_workspace`, which returns bytes."""
         parts = [f"int64_t {name}" for name in self.dimensions]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from kernelwright.model.measurement import WorkloadResult
+from kernelwright.model.measurement import Claim, WorkloadResult
 
 
 class Stage(StrEnum):
@@ -31,6 +31,8 @@ class Reason(StrEnum):
     COMPILE_ERROR = "compile_error"
     COMPILE_TIMEOUT = "compile_timeout"
     TOOLCHAIN_MISSING = "toolchain_missing"
+    UNSAFE_LIBRARY = "unsafe_library"
+    """What was built runs code when it is loaded, reaches for the system, or stands in for it."""
     LOAD_FAILED = "load_failed"
     MISSING_SYMBOL = "missing_symbol"
     NOT_PARALLEL = "not_parallel"
@@ -60,7 +62,8 @@ class Reason(StrEnum):
     LOST_AGAIN = "lost_again"
     """The win was not there in a fresh process on fresh data."""
     COLLAPSED = "collapsed"
-    """Right, but far slower than the baseline on held-out sizes."""
+    """Right, but far slower than the baseline on held-out sizes: in older archives only, as it is
+    flagged (`WorkloadResult.collapsed`) rather than rejected now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,23 @@ class Measured:
     workloads: tuple[WorkloadResult, ...]
     accepted: bool = False
     """False after screening (ranked only), True after acceptance."""
+    claim: Claim | None = None
+    """Of an acceptance with at least one baseline."""
+    deterministic: bool | None = None
+    """Whether calls on the same input, in several processes, gave equal bytes; None: not tried."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What must be said wherever this is shown, one sentence each."""
+        found = [
+            f"Collapses at held-out sizes: {result.peers[0].speedup.median:.2g} times as fast as "
+            f"'{result.peers[0].name}' on {result.workload.label()}."
+            for result in self.workloads
+            if result.collapsed and result.peers
+        ]
+        if self.deterministic is False:
+            found.append("Calls on the same input differ in their bits.")
+        return tuple(found)
 
 
 Verdict = Measured | Rejected

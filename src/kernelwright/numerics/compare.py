@@ -11,6 +11,8 @@ from kernelwright.numerics.formats import Array, decode, storage
 from kernelwright.numerics.patterns import diagnose
 
 _BLOCK = 1 << 17
+POISONS = (0xFF, 0x7B, 0xFB)
+"""Bytes that outputs are filled with before a call: NaN, or huge in every dtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,21 @@ class Band:
         blocks = [slice(start, start + _BLOCK) for start in range(0, raw.size, _BLOCK)]
         return self.hold_in(raw, blocks)
 
+    def accepts_anywhere(self, one: Array) -> bool:
+        """Whether this one element (storage form or bytes) is right for any element.
+
+        Where anything is right it does not count.
+        """
+        value = decode(_as_storage(one, self.dtype).reshape(-1), self.dtype)[0]
+        if np.isnan(value):
+            return self.nan is not None
+        with np.errstate(invalid="ignore"):
+            inside = self.low <= value
+            inside &= value <= self.high
+        if self.free is not None:
+            inside &= ~self.free
+        return bool(inside.any())
+
     def hold_in(self, actual: Array, parts: Sequence[slice]) -> bool:
         """Whether every element of these parts is right."""
         raw = _as_storage(actual, self.dtype).reshape(-1)
@@ -177,9 +194,10 @@ def _as_storage(actual: Array, dtype: Dtype) -> Array:
 
 
 def _poisoned(raw: Array) -> NDArray[np.bool_]:
-    """Elements whose bytes are all 0xFF, what outputs are filled with before a call."""
+    """Elements whose bytes are all one of `POISONS`, what outputs are filled with before a call."""
     word = raw.view(f"u{raw.dtype.itemsize}")
-    return word == np.iinfo(word.dtype).max
+    words = np.array([[byte] * raw.dtype.itemsize for byte in POISONS], np.uint8)
+    return np.isin(word, words.view(word.dtype))
 
 
 def _index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,13 +1,12 @@
-"""Medians with distribution-free intervals, and rules for when to stop measuring.
+"""Medians with distribution-free intervals, for a number of samples fixed beforehand.
 
 Times on a shared machine are skewed, drift and jump; nothing here assumes a distribution. The
 interval of a median comes from order statistics (Conover, "Practical Nonparametric Statistics",
-section 3.2): the number of samples below the true median is binomial(n, 1/2).
+section 3.2): the number of samples below the true median is binomial(n, 1/2). Where the data decide
+when measuring ends, `kernelwright.numerics.sequential` has the intervals.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 from math import comb
 
@@ -24,7 +23,7 @@ def median_estimate(samples: Sequence[float]) -> Estimate:
     Raises:
         ValueError: no sample.
     """
-    if not samples:
+    if len(samples) == 0:
         raise ValueError("a median needs at least one sample")
     ordered = np.sort(np.asarray(samples, dtype=np.float64))
     rank = _rank(len(ordered))
@@ -61,53 +60,3 @@ def _rank(n: int) -> int:
 def half_width(estimate: Estimate) -> float:
     """The wider side of the interval, relative to the median."""
     return max(estimate.high - estimate.median, estimate.median - estimate.low) / estimate.median
-
-
-class Decision(StrEnum):
-    """What a sequential rule says after another round."""
-
-    CONTINUE = "continue"
-    STOP = "stop"
-    HOPELESS = "hopeless"
-
-
-@dataclass(frozen=True, slots=True)
-class ScreenRule:
-    """When to stop ranking a candidate against the champion."""
-
-    first: int = 6
-    """Rounds before anything is decided; 6 pairs are the fewest that give a 95 % interval."""
-    most: int = 30
-    margin: float = 0.02
-    """Slower by more than this, surely, is hopeless."""
-
-    def decide(self, speedup: Sequence[float]) -> Decision:
-        """Look at champion over candidate, one ratio a round.
-
-        The interval is looked at repeatedly, so it must clear 1 by a margin, not merely exclude it.
-        """
-        if len(speedup) < self.first:
-            return Decision.CONTINUE
-        if median_estimate(speedup).high < 1.0 - self.margin:
-            return Decision.HOPELESS
-        return Decision.STOP if len(speedup) >= self.most else Decision.CONTINUE
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptRule:
-    """When acceptance has measured enough."""
-
-    least: int = 30
-    most: int = 400
-    target: float = 0.01
-    """Relative half-width of the interval of the median ratio."""
-
-    def precise(self, speedup: Sequence[float]) -> bool:
-        """Whether enough rounds were made and the interval is within the target."""
-        if len(speedup) < self.least:
-            return False
-        return half_width(median_estimate(speedup)) <= self.target
-
-    def done(self, speedup: Sequence[float]) -> bool:
-        """Whether to stop: precise, or as many rounds as allowed."""
-        return len(speedup) >= self.most or self.precise(speedup)

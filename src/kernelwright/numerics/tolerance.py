@@ -5,10 +5,10 @@ dtype. With `y` the float64 oracle, `u` the unit roundoff of the output and `eps
 
     tolerance = 2 u |y|  +  factor (e + 4 eps |y|)  +  eps terms  +  smallest step
 
-`e` is the error of actual sound runs beyond one output rounding, the worst over several summation
-orders, smoothed over lines of the array, because one element's error is a random draw while its
-line shares a scale. `terms` is the sum of the absolute terms of a reduction or scan, where the
-problem states it. `docs/numerics.md` derives the constants.
+`e` is the error of actual sound runs before their outputs are rounded, beyond one rounding to
+float32, the worst over several summation orders, smoothed over lines of the array, because one
+element's error is a random draw while its line shares a scale. `terms` is the sum of the absolute
+terms of a reduction or scan, where the problem states it. `docs/numerics.md` derives the constants.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernelwright.model import Dtype
-from kernelwright.numerics.formats import Array, Float64, decode, smallest_step
+from kernelwright.numerics.formats import Array, Float64, decode, largest, smallest_step
 
 EPS32 = 2.0**-23
 FACTOR = 4.0
 _LINE = 32
 """A line of fewer elements is too small a sample of the error."""
 _WINDOW = 256
+_ROUNDING = 1.5
+"""In unit roundoffs of the output: rounding to nearest gives an error of 0.35 to 0.4 in norm,
+truncation 1.2."""
 _LIMIT = 0.01
 """How far off float32 itself may be before a distribution is refused."""
 _BLOCK = 1 << 16
@@ -54,7 +57,9 @@ def budget(
 
     Args:
         oracle: float64 values, or integers (tolerance 0).
-        sound: outputs of sound float32 runs, rounded once to `dtype`; in its storage or as floats.
+        sound: outputs of sound runs as they were computed, in float32 (float64 for f64), or in
+            `dtype`'s storage. In a narrow storage the rounding of the output hides their error
+            wherever it is larger, which is nearly everywhere.
             The first is the one that decides whether the distribution is usable.
         dtype: element type of the output.
         terms: sum of absolute terms behind every element, or None.
@@ -80,6 +85,7 @@ def budget(
             survey.disagree, np.inf, np.where(np.isfinite(flat[at]), result[at], 0)
         )
     norm = factor * (survey.worst_norm + 4 * EPS32 * survey.norm)
+    norm += survey.rounding * survey.norm
     norm += smallest_step(dtype) * float(np.sqrt(flat.size))
     if stated is not None:
         norm += EPS32 * _norm(np.nan_to_num(stated.astype(np.float64), posinf=0.0))
@@ -137,6 +143,8 @@ class _Survey:
     """Of the oracle, where everything is finite."""
     worst_norm: float
     """Of the worst run's error there."""
+    rounding: float
+    """What rounding to the output's dtype adds to the norm, relative, where runs are without it."""
     usable: bool
 
 
@@ -147,9 +155,12 @@ def _survey(y: Float64, runs: Sequence[Array], dtype: Dtype) -> _Survey:
     disagree: list[NDArray[np.bool_]] = []
     squares, errors, off = 0.0, np.zeros(max(len(runs), 1)), 0
     top = float(np.max(np.abs(y), initial=0.0, where=np.isfinite(y))) or 1.0
+    wide = [run.dtype.itemsize >= 4 for run in runs]
+    units = [min(dtype.unit_roundoff, EPS32 / 2) if w else dtype.unit_roundoff for w in wide]
+    narrow = dtype.unit_roundoff > EPS32 and any(wide)
     for part in _parts(y.size):
         exact = y[part]
-        values = [decode(run[part], dtype).astype(np.float64) for run in runs]
+        values = [_overflown(decode(run[part], dtype).astype(np.float64), dtype) for run in runs]
         good = np.isfinite(exact)
         for value in values:
             good &= np.isfinite(value)
@@ -171,7 +182,7 @@ def _survey(y: Float64, runs: Sequence[Array], dtype: Dtype) -> _Survey:
             if number == 0:
                 off += int(np.count_nonzero(error > _LIMIT * size + smallest_step(dtype)))
             errors[number] += _squares(error, top)
-            error -= dtype.unit_roundoff * size
+            error -= units[number] * size
             np.maximum(excess[part], error, out=excess[part])
         squares += _squares(exact, top)
     norm = top * float(np.sqrt(squares))
@@ -185,8 +196,18 @@ def _survey(y: Float64, runs: Sequence[Array], dtype: Dtype) -> _Survey:
         np.concatenate(disagree) if disagree else nothing.astype(bool),
         norm,
         worst,
+        _ROUNDING * dtype.unit_roundoff if narrow else 0.0,
         usable,
     )
+
+
+def _overflown(values: Float64, dtype: Dtype) -> Float64:
+    """What a narrower dtype cannot hold becomes infinite, as its rounding makes it."""
+    if dtype is not Dtype.F16 and dtype is not Dtype.BF16:
+        return values
+    limit = largest(dtype) * (1 + dtype.unit_roundoff / 2)
+    beyond = np.abs(values) > limit
+    return np.where(beyond, np.copysign(np.inf, values), values) if beyond.any() else values
 
 
 def _parts(size: int) -> list[slice]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from kernelwright.problems.judging import Expectation, equivalence_errors
     from kernelwright.problems.loading import load_problem, reference_from_callable
-    from kernelwright.problems.rounding import round_to
+    from kernelwright.problems.rounding import round_to, rounded_operand_errors
     from kernelwright.problems.runs import (
         run_function,
         run_reference,
@@ -49,6 +49,7 @@ _LAZY = {
     "problem": "declaration",
     "reference_from_callable": "loading",
     "round_to": "rounding",
+    "rounded_operand_errors": "rounding",
     "run_function": "runs",
     "run_reference": "runs",
     "run_terms": "runs",
@@ -80,6 +81,7 @@ __all__ = [
     "public_to_json",
     "reference_from_callable",
     "round_to",
+    "rounded_operand_errors",
     "run_function",
     "run_reference",
     "run_terms",

@@ -29,6 +29,7 @@ from kernelwright.problems.signature import signature_of
 
 Reference = Callable[..., Any]
 InputMaker = Callable[[Mapping[str, int], Mapping[str, Scalar], Generator], dict[str, Tensor]]
+Preparation = Callable[..., dict[str, Tensor]]
 CostFunction = Callable[[Mapping[str, int], Dtype], Cost]
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,6 +65,8 @@ class Declaration:
     scalar_choices: FrozenMap[str, tuple[Scalar, ...]]
     distributions: tuple[str, ...]
     slices: str | None = None
+    work: str = ""
+    """Points of the index space in terms of the sizes; empty: their product."""
     source: str = ""
     contract: str = ""
     derived: tuple[str, ...] = ()
@@ -87,6 +90,7 @@ class Problem:
         self.declaration = declaration
         self.makers: dict[str, InputMaker] = {}
         self.peers: dict[str, Reference] = {}
+        self.preparations: dict[str, Preparation] = {}
         self.trivial_answers: dict[str, Reference] = {}
         self.equivalence: Equivalence | None = None
         self.terms_function: Reference | None = None
@@ -137,10 +141,18 @@ class Problem:
         """Register the maker of a named distribution; what it leaves out is drawn as `normal`."""
         return _registrar(self.makers, distribution, f"{self.name}: the distribution")
 
-    def peer(self, name: str) -> Callable[[F], F]:
-        """Register a baseline by name, called like the reference."""
+    def peer(self, name: str, prepare: Preparation | None = None) -> Callable[[F], F]:
+        """Register a baseline by name, called like the reference.
+
+        Args:
+            name: What it is called in results.
+            prepare: Packs the static inputs outside of the timed call: gets them by name, returns
+                what the peer gets in place of them.
+        """
         if name in ("eager", "compile"):
             raise ProblemError(f"{self.name}: every problem has the baseline '{name}' already")
+        if prepare is not None:
+            self.preparations[name] = prepare
         return _registrar(self.peers, name, f"{self.name}: the peer")
 
     def trivial(self, name: str) -> Callable[[F], F]:
@@ -245,6 +257,7 @@ def problem(
     outputs: Sequence[str] | None = None,
     static: Sequence[str] = (),
     slices: str | None = None,
+    work: str = "",
     source: str = "",
     contract: str = "",
 ) -> Callable[[Reference], Problem]:
@@ -262,6 +275,8 @@ def problem(
         static: Inputs that are weights and may be prepacked.
         slices: A size along which the outputs can be computed piece by piece: the oracle then
             never holds the intermediates of a whole workload.
+        work: What one evaluation costs, as an expression in the sizes (`"N*N"`), where it is not
+            their product. Checks, held-out sizes and slices are kept small by it.
         source: Where the problem comes from.
         contract: What it allows beyond the default contract.
 
@@ -286,6 +301,7 @@ def problem(
             scalar_choices=FrozenMap({n: tuple(v) for n, v in (scalar_choices or {}).items()}),
             distributions=tuple(distributions),
             slices=slices,
+            work=work,
             source=source,
             contract=contract,
         )
@@ -311,6 +327,8 @@ def completed(declaration: Declaration) -> Declaration:
         raise ProblemError(f"{where}: the distributions must include 'normal'")
     scalars = tuple(scalar.name for scalar in declaration.signature.scalars)
     _only_known(where, "scalar_choices", declaration.scalar_choices, scalars)
+    if declaration.work:
+        _only_known(where, "work", dimension_names(declaration.work), names)
     if declaration.slices is not None:
         _only_known(where, "slices", (declaration.slices,), names)
         if not all(t.dims.count(declaration.slices) == 1 for t in declaration.signature.outputs):

@@ -29,6 +29,7 @@ class Expectation:
     oracle: tuple[Tensor, ...]
     """float64, or the declared integer type."""
     sound: list[tuple[Tensor, ...]]
+    """As computed, not rounded to the outputs' dtypes."""
     tolerances: tuple[Errors, ...]
     """Per element, in the outputs' shapes."""
     norm_tolerances: tuple[float, ...]

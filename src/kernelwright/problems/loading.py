@@ -94,7 +94,9 @@ def _run_file(path: Path) -> ModuleType:
         raise
     except SyntaxError as error:
         raise ProblemError(f"'{path}' line {error.lineno} is not Python: {error.msg}") from None
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a file may well end in sys.exit()
         raise ProblemError(
             f"'{path}' fails while it is imported: {type(error).__name__}: {error}"
         ) from error
@@ -143,7 +145,9 @@ def _module_examples(
     if hasattr(module, "get_inputs"):
         try:
             examples = module.get_inputs()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise ProblemError(
                 f"get_inputs() of '{path}' fails: {type(error).__name__}: {error}"
             ) from error

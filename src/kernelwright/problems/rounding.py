@@ -1,8 +1,11 @@
 """`round_to`: rounding as part of a problem's meaning."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,6 +13,9 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from kernelwright.model import Dtype
 from kernelwright.problems.elements import parse_dtype, torch_dtype
+
+if TYPE_CHECKING:
+    from kernelwright.problems.declaration import Trial
 
 _workload: ContextVar[Dtype | None] = ContextVar("kernelwright_workload_dtype", default=None)
 _WORKLOAD = "workload"
@@ -34,6 +40,34 @@ def round_to(x: Tensor, dtype: Dtype | str | None = None) -> Tensor:
         # A baseline runs in the workload's own dtype: an opaque operator would only hinder fusion.
         return _rounded(x, name, None)
     return torch.ops.kernelwright.round_to(x, name)
+
+
+def rounded_operand_errors(
+    trial: Trial, output: str, squares: Callable[..., Tensor]
+) -> dict[str, Tensor]:
+    """Errors of a sum of products whose one factor may be rounded to the workload's dtype.
+
+    For `@p.equivalent`, where matrix units of 16-bit types want an intermediate in that type:
+    attention weights, dequantised weights. Rounding errors are independent and at most u, the unit
+    roundoff, of their term, so seven deviations of their sum are 4 u sqrt(squares).
+
+    Args:
+        trial: What is judged.
+        output: The output's name.
+        squares: Gives the sum of the squared terms of each of its elements; called like the
+            reference.
+
+    Returns:
+        By the output's name, errors in units of what is allowed; nothing for f32 and f64, which
+        have no narrower factor: there the ordinary budget holds.
+    """
+    if trial.dtype.itemsize > 2:
+        return {}
+    roundoff = trial.dtype.unit_roundoff
+    expected = trial.expected[output]
+    deviation = squares(**trial.inputs, **trial.scalars).sqrt()
+    allowed = 2 * roundoff * expected.abs() + 4 * roundoff * deviation + 2.0**-126
+    return {output: (trial.actual[output] - expected).abs() / allowed}
 
 
 @contextmanager

@@ -1,24 +1,25 @@
 """Running references: in float64, as written, and with float32 inside in several orders."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from math import prod
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from kernelwright.errors import ProblemError
-from kernelwright.model import Dtype, Scalar
+from kernelwright.model import Dtype, Scalar, dimension_names, evaluate_dimension
 from kernelwright.problems.declaration import Problem
 from kernelwright.problems.elements import dtype_of, torch_dtype
 from kernelwright.problems.reorder import ORDERS, ReorderedSums
 from kernelwright.problems.rounding import computing_for
+from kernelwright.problems.workloads import work
 
 Mode = Literal["oracle", "eager"]
 Tensors = Mapping[str, Tensor]
 Scalars = Mapping[str, Scalar]
-SLICE_POINTS = 1 << 20
+SLICE_POINTS = 1 << 22
 """Points of the index space that one slice of a sliced reference may cover."""
 
 
@@ -55,11 +56,12 @@ def run_reference(
 
 
 def sound_runs(problem: Problem, inputs: Tensors, scalars: Scalars) -> list[tuple[Tensor, ...]]:
-    """What sound implementations give: float32 inside, several summation orders, rounded once.
+    """What sound implementations compute: float32 inside, in several summation orders.
 
     Returns:
-        One tuple of outputs for each order of `reorder.ORDERS`, in the outputs' dtypes. (A float64
-        workload is computed in float64.)
+        One tuple of outputs for each order of `reorder.ORDERS`, floats not yet rounded to the
+        outputs' dtypes: that would hide most of the error. (A float64 workload is computed in
+        float64.)
     """
     dtype = workload_dtype(problem, inputs)
     inside = torch.float64 if dtype is Dtype.F64 else torch.float32
@@ -73,7 +75,7 @@ def sound_runs(problem: Problem, inputs: Tensors, scalars: Scalars) -> list[tupl
             inside=inside,
             around=lambda o=order: ReorderedSums(o),
         )
-        found.append(round_outputs(problem, outputs, dtype))
+        found.append(tuple(value.contiguous() for value in outputs))
     return found
 
 
@@ -123,7 +125,7 @@ def run_function(
     wide = _widened(inputs, inside)
     pieces: list[tuple[Tensor, ...]] = []
     with torch.no_grad(), computing_for(dtype):
-        for piece in _slices(problem, wide, slice_points):
+        for piece in _slices(problem, wide, scalars, slice_points):
             with around():
                 pieces.append(_call(problem, function, piece, scalars))
     if len(pieces) == 1:
@@ -199,7 +201,9 @@ def _check_shapes(
         )
 
 
-def _slices(problem: Problem, inputs: Tensors, points: int | None) -> Iterator[dict[str, Tensor]]:
+def _slices(
+    problem: Problem, inputs: Tensors, scalars: Scalars, points: int | None
+) -> Iterator[dict[str, Tensor]]:
     """Inputs cut along the problem's sliced size, so that no piece is large; else all at once."""
     name = problem.declaration.slices
     axes = {
@@ -210,14 +214,39 @@ def _slices(problem: Problem, inputs: Tensors, points: int | None) -> Iterator[d
     if name is None or points is None or not axes:
         yield dict(inputs)
         return
-    sizes: dict[str, int] = {}
-    for argument in problem.signature.inputs:
-        sizes |= zip(argument.dims, inputs[argument.name].shape, strict=True)
-    total = sizes.pop(name)
-    step = max(1, points // max(prod(sizes.values()), 1))
+    sizes = _sizes(problem, inputs, scalars)
+    total = sizes[name]
+    step = max(1, points // max(work(problem.declaration, {**sizes, name: 1}), 1))
     for start in range(0, total, step):
         size = min(step, total - start)
         yield {
             key: tensor.narrow(axes[key], start, size) if key in axes else tensor
             for key, tensor in inputs.items()
         }
+
+
+def _sizes(problem: Problem, inputs: Tensors, scalars: Scalars) -> dict[str, int]:
+    """Every size, told by scalars, plain axes, then expressions; else the least in its range."""
+    known = {n: int(v) for n, v in scalars.items() if n in problem.size_names}
+    axes = [
+        (dim, extent)
+        for argument in problem.signature.inputs
+        for dim, extent in zip(argument.dims, inputs[argument.name].shape, strict=True)
+    ]
+    known |= {dim: extent for dim, extent in axes if dim in problem.size_names}
+    for dim, extent in axes:
+        unknown = [n for n in dimension_names(dim) if n not in known]
+        if len(unknown) == 1:
+            low, high = problem.ranges[unknown[0]]
+            fits = range(low, high + 1)
+            # expressions with one unknown grow with it, but for what is subtracted
+            at = bisect_left(fits, extent, key=lambda v: _extent(dim, {**known, unknown[0]: v}))
+            known[unknown[0]] = fits[min(at, len(fits) - 1)]
+    return {n: known.get(n, problem.ranges[n][0]) for n in problem.size_names}
+
+
+def _extent(dim: str, sizes: Mapping[str, int]) -> int:
+    try:
+        return evaluate_dimension(dim, sizes)
+    except ProblemError:
+        return -1

@@ -11,7 +11,8 @@ from kernelwright.errors import ProblemError
 from kernelwright.model import Dtype, ScalarArgument, Signature, TensorArgument, dimension_names
 
 _ELEMENTS: dict[str, Dtype | None] = {
-    "Float": None, "Float64": Dtype.F64, "Float32": Dtype.F32, "Float16": Dtype.F16,
+    "Float": None, "Integer": None,
+    "Float64": Dtype.F64, "Float32": Dtype.F32, "Float16": Dtype.F16,
     "BFloat16": Dtype.BF16, "Int64": Dtype.I64, "Int32": Dtype.I32, "Int16": Dtype.I16,
     "Int8": Dtype.I8, "UInt8": Dtype.U8, "Bool": Dtype.BOOL,
 }  # fmt: skip

@@ -21,7 +21,13 @@ from kernelwright.expr import Apply, Axis, Load, Output, Parameter, Program, eva
 from kernelwright.expr.kinds import dtype_kind
 from kernelwright.expr.nodes import Kind
 from kernelwright.model import Dtype, Signature, evaluate_dimension
-from kernelwright.problems import trace_gather, trace_pointwise, trace_reductions, trace_views
+from kernelwright.problems import (
+    trace_convolution,
+    trace_gather,
+    trace_pointwise,
+    trace_reductions,
+    trace_views,
+)
 from kernelwright.problems.rounding import computing_for
 from kernelwright.problems.trace_call import LOWERINGS, Array, Call, Context, Number, cast
 from kernelwright.problems.trace_record import Ref, Tape, record
@@ -33,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["trace", "trace_program"]
 
-_LOWERED_BY = (trace_gather, trace_pointwise, trace_reductions, trace_views)
+_LOWERED_BY = (trace_convolution, trace_gather, trace_pointwise, trace_reductions, trace_views)
 _MULTIPLES = (1, 2, 8, 64, 128)
 """Sizes are tried as multiples of these: a reference may split an axis into blocks."""
 
@@ -72,8 +78,16 @@ def trace(function: Callable[..., Any], signature: Signature, ranges: Ranges) ->
         except RecursionError:
             raise Unsupported("the reference is too long for the expression form") from None
         except (RuntimeError, ValueError, IndexError, AssertionError, ProblemError) as error:
-            refusal = Unsupported(f"the reference cannot be traced: {_first_line(error)}")
+            drawn = _with_integers(signature)
+            refusal = Unsupported(f"the reference cannot be traced{drawn}: {_first_line(error)}")
     raise refusal
+
+
+def _with_integers(signature: Signature) -> str:
+    """Says which inputs a reference may be too choosy about: they are drawn without its makers."""
+    fixed = [t for t in signature.inputs if t.dtype is not None and not t.dtype.is_float]
+    names = ", ".join(t.name for t in fixed if t.dtype is not Dtype.BOOL)
+    return f" with arbitrary integers in {names}" if names else ""
 
 
 def _first_line(error: Exception) -> str:

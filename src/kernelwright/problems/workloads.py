@@ -7,8 +7,16 @@ from collections.abc import Mapping, Sequence
 from math import exp, log, prod
 from typing import TYPE_CHECKING, Any
 
-from kernelwright.errors import ProblemError
-from kernelwright.model import Dtype, FrozenMap, Scalar, Tier, Workload, content_hash
+from kernelwright.errors import ProblemError, UndeclaredDtype
+from kernelwright.model import (
+    Dtype,
+    FrozenMap,
+    Scalar,
+    Tier,
+    Workload,
+    content_hash,
+    evaluate_dimension,
+)
 from kernelwright.problems.elements import parse_dtype
 
 if TYPE_CHECKING:
@@ -17,9 +25,16 @@ if TYPE_CHECKING:
 AROUND_POWERS_OF_TWO = (2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 129)
 LONG = (257, 1025, 4097, 16385, 65537, 131073)
 CHECK_WORK = 1 << 19
-"""Most points of the whole index space (product of all sizes) in a check workload."""
+"""Most points of the whole index space (`work`) in a check workload."""
 HELDOUT_WORK = 1 << 28
 HELDOUT_BYTES = 64 << 20
+
+
+def work(declaration: Declaration, sizes: Mapping[str, int]) -> int:
+    """Points of the index space: what the problem declares, else the product of all sizes."""
+    if declaration.work:
+        return evaluate_dimension(declaration.work, sizes)
+    return prod(sizes.values())
 
 
 def check_sizes(declaration: Declaration, sizes: Mapping[str, int]) -> None:
@@ -113,7 +128,7 @@ def bench_workload(
     chosen = problem.dtypes[0] if dtype is None else parse_dtype(dtype, problem.name)
     if chosen not in problem.dtypes:
         known = ", ".join(problem.dtypes)
-        raise ProblemError(
+        raise UndeclaredDtype(
             f"the problem '{problem.name}' is not declared for {chosen}, only {known}"
         )
     ordered = FrozenMap({name: int(sizes[name]) for name in problem.size_names})
@@ -171,21 +186,21 @@ def _check_sizes_plan(problem: Problem, rng: random.Random) -> list[FrozenMap[st
     for name in names:
         plan.append({n: 1 if n == name else rng.choice((7, 17, 33, 65)) for n in names})
         others = {n: rng.choice((3, 5, 7)) for n in names if n != name}
-        room = CHECK_WORK // prod(others.values())
-        plan += [{**others, name: long} for long in LONG if long <= room][-2:]
+        longest = [{**others, name: long} for long in LONG]
+        plan += [s for s in longest if work(problem.declaration, s) <= CHECK_WORK][-2:]
     for _ in range(8):
         plan.append({name: rng.choice(AROUND_POWERS_OF_TWO) for name in names})
     fitted = (fit_sizes(problem, sizes, CHECK_WORK) for sizes in plan)
     return list(dict.fromkeys(FrozenMap({n: s[n] for n in names}) for s in fitted))
 
 
-def fit_sizes(problem: Problem, sizes: Mapping[str, int], work: int) -> dict[str, int]:
-    """The nearest sizes inside the ranges whose index space is small enough, largest cut first."""
+def fit_sizes(problem: Problem, sizes: Mapping[str, int], most: int) -> dict[str, int]:
+    """The nearest sizes inside the ranges with at most that much work, largest cut first."""
     ranges = problem.ranges
     fitted = {
         name: min(max(size, ranges[name][0]), ranges[name][1]) for name, size in sizes.items()
     }
-    while prod(fitted.values()) > work:
+    while work(problem.declaration, fitted) > most:
         movable = [name for name in fitted if fitted[name] > ranges[name][0]]
         if not movable:
             break
@@ -200,7 +215,7 @@ def _draw_sizes(problem: Problem, dtype: Dtype, rng: random.Random) -> FrozenMap
 
     def admissible(sizes: Mapping[str, int]) -> bool:
         nbytes = sum(tensor.nbytes(sizes, dtype) for tensor in problem.signature.tensors)
-        return nbytes <= HELDOUT_BYTES and prod(sizes.values()) <= HELDOUT_WORK
+        return nbytes <= HELDOUT_BYTES and work(problem.declaration, sizes) <= HELDOUT_WORK
 
     for _ in range(200):
         sizes = draw()

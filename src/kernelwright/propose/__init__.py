@@ -6,11 +6,12 @@ the entry-point group `kernelwright.proposers`.
 """
 
 from kernelwright.propose.library import GenerateProposer, RecipeProposer
-from kernelwright.propose.own import OwnKernelProposer, own_kernel_family
+from kernelwright.propose.own import KERNEL_SUFFIXES, OwnKernelProposer, own_kernel_family
 from kernelwright.propose.proposer import ProblemView, Proposer
 from kernelwright.propose.registry import proposer_named, proposer_names
 
 __all__ = [
+    "KERNEL_SUFFIXES",
     "GenerateProposer",
     "OwnKernelProposer",
     "ProblemView",

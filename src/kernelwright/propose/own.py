@@ -4,14 +4,18 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from kernelwright.build import languages
 from kernelwright.errors import CandidateError
 from kernelwright.model import Candidate, Family, Language, Lineage, Verdict
 from kernelwright.propose.proposer import ProblemView
 
 _LANGUAGES: dict[str, Language] = {
-    ".cpp": "cpp", ".cc": "cpp", ".cxx": "cpp", ".c": "cpp", ".cu": "cuda", ".py": "triton",
+    ".cpp": "cpp", ".cc": "cpp", ".cxx": "cpp", ".c": "cpp", ".cu": "cuda", ".py": "python",
 }  # fmt: skip
+KERNEL_SUFFIXES = tuple(_LANGUAGES)
+"""What kernel files end in; a problem's file may end in `.py` too."""
 _EXPORTED = re.compile(r'extern\s+"C"\s*(?:\{\s*)?(?:\w+\s+)*?int\s+(\w+)\s*\(')
+_DEFINED = re.compile(r"^def\s+([A-Za-z]\w*)\s*\(", re.MULTILINE)
 _AUXILIARY = ("_workspace", "_prepared", "_prepare")
 
 
@@ -28,19 +32,36 @@ def own_kernel_family(path: Path, language: str | None = None, entry: str | None
         reason = getattr(error, "strerror", None) or "it is not text"
         raise CandidateError(f"the kernel file '{path}' cannot be read: {reason}") from None
     chosen = language or _LANGUAGES.get(path.suffix)
-    if chosen not in ("cpp", "cuda", "triton"):
+    known = languages()
+    if chosen is None:
         raise CandidateError(f"the language of '{path}' is unknown: add --language cpp")
-    if chosen != "cpp":
-        raise CandidateError(f"'{path}' is {chosen}: only C++ kernels (cpp) can be run as yet")
+    if chosen not in known:
+        raise CandidateError(f"'{path}' is {chosen}, which nothing builds: only {', '.join(known)}")
     if entry is None:
-        names = [n for n in _EXPORTED.findall(source) if not n.endswith(_AUXILIARY)]
-        if len(set(names)) != 1:
-            found = f"it exports {', '.join(sorted(set(names)))}" if names else "it exports none"
-            raise CandidateError(
-                f"'{path}' must export one function as: extern \"C\" int NAME(...); {found}"
-            )
-        entry = str(names[0])
+        entry = _entry_of(source, path, chosen)
     return Family(f"own:{path.name}", chosen, entry, source, Lineage("own", note=path.name))
+
+
+def _entry_of(source: str, path: Path, language: Language) -> str:
+    """The name of the one function that a kernel file is about.
+
+    Raises:
+        CandidateError: it cannot be told.
+    """
+    if language == "cpp":
+        names = {n for n in _EXPORTED.findall(source) if not n.endswith(_AUXILIARY)}
+        form, verb = 'export one function as: extern "C" int NAME(...)', "exports"
+    else:
+        names = set[str](_DEFINED.findall(source))
+        for name in (path.stem, "kernel"):
+            if name in names:
+                return name
+        form = f"define one public function, or one that is called {path.stem} or kernel"
+        verb = "defines"
+    if len(names) != 1:
+        found = f"it {verb} {', '.join(sorted(names))}" if names else f"it {verb} none"
+        raise CandidateError(f"'{path}' must {form}; {found}")
+    return names.pop()
 
 
 class OwnKernelProposer:

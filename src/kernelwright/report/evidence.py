@@ -8,6 +8,7 @@ from typing import Any
 from kernelwright.errors import ArchiveError
 from kernelwright.model import (
     Candidate,
+    Claim,
     Dtype,
     FrozenMap,
     Machine,
@@ -53,6 +54,9 @@ class Evidence:
     best: Candidate | None = None
     results: tuple[WorkloadResult, ...] = ()
     """The accepted measurements, bench sizes first; empty when no candidate was accepted."""
+    claim: Claim | None = None
+    """Of the acceptance, where the archive is new enough to have one."""
+    warnings: tuple[str, ...] = ()
     document: Document = field(default_factory=FrozenMap[str, Any])
     """The campaign's result as `optimize --json` prints it; empty when it did not end."""
 
@@ -63,8 +67,8 @@ class Evidence:
 
     @property
     def best_baseline(self) -> Peer | None:
-        """The fastest baseline that passes the check on the scored workload."""
-        return fastest_baseline(self.bench) if self.bench is not None else None
+        """On the scored workload; see `WorkloadResult.best_baseline`."""
+        return self.bench.best_baseline if self.bench is not None else None
 
     @property
     def rejected(self) -> dict[str, int]:
@@ -75,12 +79,6 @@ class Evidence:
     def candidates_judged(self) -> int:
         """Candidates with at least one verdict."""
         return len({entry.candidate.identity for entry in self.entries})
-
-
-def fastest_baseline(result: WorkloadResult) -> Peer | None:
-    """The fastest baseline that passes the check; None where none does."""
-    passing = [peer for peer in result.peers if peer.passes_check]
-    return min(passing, key=lambda peer: peer.time_us.median, default=None)
 
 
 def count_rejections(verdicts: Iterable[Verdict]) -> dict[str, int]:
@@ -112,13 +110,16 @@ def gather(archive: Archive) -> Evidence:
     document: Document = ended[-1].document if ended else {}
     candidates = archive.candidates()
     best = _best_identity(document, verdicts)
+    accepted = _accepted(best, verdicts)
     return Evidence(
         public=public_from_json(asked[-1].document["public"]),
         dtype=Dtype(asked[-1].document["dtype"]),
         machine=machine,
         entries=_entries(verdicts, candidates),
         best=candidates.get(best) if best else None,
-        results=_accepted_results(best, verdicts),
+        results=_in_order(accepted),
+        claim=accepted.claim if accepted else None,
+        warnings=accepted.warnings if accepted else (),
         document=document,
     )
 
@@ -132,15 +133,18 @@ def _best_identity(document: Document, verdicts: tuple[StoredVerdict, ...]) -> s
     return accepted[-1].candidate if accepted else None
 
 
-def _accepted_results(
-    best: str | None, verdicts: tuple[StoredVerdict, ...]
-) -> tuple[WorkloadResult, ...]:
+def _accepted(best: str | None, verdicts: tuple[StoredVerdict, ...]) -> Measured | None:
     for stored in reversed(verdicts):
         verdict = stored.verdict
         if stored.candidate == best and isinstance(verdict, Measured) and verdict.accepted:
-            order = {"bench": 0, "heldout": 1, "check": 2}
-            return tuple(sorted(verdict.workloads, key=lambda w: order[w.workload.tier]))
-    return ()
+            return verdict
+    return None
+
+
+def _in_order(accepted: Measured | None) -> tuple[WorkloadResult, ...]:
+    order = {"bench": 0, "heldout": 1, "check": 2}
+    found = accepted.workloads if accepted else ()
+    return tuple(sorted(found, key=lambda w: order[w.workload.tier]))
 
 
 def _entries(

@@ -10,9 +10,10 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name  # pyright: ignore[reportUnknownVariableType]
 
-from kernelwright.model import Measured
+from kernelwright.model import Estimate, Measured
 from kernelwright.report import figures, text
-from kernelwright.report.evidence import Entry, Evidence, fastest_baseline, gather
+from kernelwright.report.evidence import Entry, Evidence, gather
+from kernelwright.sandbox import isolation_note
 from kernelwright.store import Archive
 
 _FILTERS: tuple[Callable[..., str], ...] = (
@@ -71,12 +72,14 @@ def render(evidence: Evidence) -> str:
         headline=headline(evidence),
         figures={name: figure for name, figure in drawn.items() if figure is not None},
         caption=figures.caption(evidence),
-        source=_highlighted(evidence.best.source, "cpp") if evidence.best else "",
+        source=_highlighted(evidence.best.source, evidence.best.language) if evidence.best else "",
         reference=_highlighted(evidence.public.reference_text, "python"),
         verdicts=[_row(evidence, entry) for entry in evidence.entries],
         operator=evidence.document.get("operator_speed"),
+        isolation_note=isolation_note(evidence.machine.isolation).partition(": ")[2],
         verified=evidence.document.get("verified", {}),
-        fastest=fastest_baseline,
+        trust=text.trust(evidence.document),
+        warnings=evidence.warnings,
         plotly=Markup(get_plotlyjs()),
         style=_part("report.css"),
         script=_part("report.js"),
@@ -90,15 +93,23 @@ def headline(evidence: Evidence) -> tuple[str, str]:
         advice = evidence.document.get("advice")
         return "No kernel was accepted", advice or "The campaign has not accepted a kernel."
     if peer is None:
-        return text.duration(bench.time_us.median), "No baseline that passes the check ran here."
+        return text.duration(bench.time_us.median), "No baseline ran here."
     speedup = peer.speedup
     sure = f"95 % interval {speedup.low:.2f}–{speedup.high:.2f}, {bench.rounds} paired rounds"
+    if not peer.passes_check:
+        sure += "; every baseline fails the check that the kernel passes"
     if not bench.within_target:
         sure += "; the budget ended before the interval was within 1 %"
     if speedup.median < 1:
         return f"{peer.name} stays ahead: {speedup.median:.2f}×", f"{sure}. Use the baseline."
-    verb = "faster than" if speedup.low > 1 else "level with"
+    verb = "faster than" if _is_faster(evidence, speedup) else "level with"
     return f"{speedup.median:.2f}× {verb} {peer.name}", sure
+
+
+def _is_faster(evidence: Evidence, speedup: Estimate) -> bool:
+    """What acceptance decided; archives of older versions have the interval only."""
+    claim = evidence.claim
+    return speedup.low > 1 if claim is None else claim.outcome == "faster"
 
 
 def _row(evidence: Evidence, entry: Entry) -> dict[str, Any]:
@@ -132,7 +143,8 @@ def _highlighted(source: str, language: str) -> Markup:
     if not source:
         return Markup("")
     formatter: HtmlFormatter[str] = HtmlFormatter(nowrap=True)
-    return Markup(highlight(source, get_lexer_by_name(language), formatter))
+    lexer = get_lexer_by_name(language if language in ("cpp", "python") else "text")
+    return Markup(highlight(source, lexer, formatter))
 
 
 def _part(name: str) -> Markup:

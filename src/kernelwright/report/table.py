@@ -32,6 +32,7 @@ def suite_markdown(document: Document) -> str:
         f"{facts['triad_gbs']:.1f} GB/s, multiply-add {facts['fma_gflops']:.0f} GFLOP/s; "
         f"{', '.join(facts['toolchains'].values())}; torch {facts['versions'].get('torch', '?')}; "
         f"isolation `{facts['isolation']}`. Command: `{document['command']}`.",
+        *([note] if (note := facts.get("isolation_note")) else []),
     ]
     return "\n".join(lines) + "\n"
 

@@ -62,3 +62,63 @@ def nbytes(count: float) -> str:
 def assignments(values: Mapping[str, Any]) -> str:
     """`A=1, B=2`."""
     return ", ".join(f"{name}={value}" for name, value in values.items())
+
+
+def trust(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What became of the claim, held-out sizes and determinism: headings with a sentence each."""
+    lines: list[tuple[str, str]] = []
+    claim = document.get("claim")
+    if claim:
+        lines.append(("claim", _claim(claim)))
+        lines.append(("shrinkage", _shrinkage(claim)))
+    general = document.get("generality")
+    if general:
+        lines.append(("held out", _generality(general)))
+    same = document.get("deterministic")
+    if same is not None:
+        text = "equal in every call, in several processes" if same else "differ between calls"
+        lines.append(("bits", text))
+    return lines
+
+
+_OUTCOMES = {
+    "faster": "proved faster than '{}'",
+    "slower": "slower than '{}'",
+    "undecided": "not told apart from '{}'",
+}
+
+
+def _claim(claim: Mapping[str, Any]) -> str:
+    low, high = claim["accepted_ci"]
+    text = (
+        f"{_OUTCOMES[claim['outcome']].format(claim['baseline'])}: {claim['accepted']:.3f}x "
+        f"({low:.3f} to {high:.3f}) in {claim['rounds']} rounds"
+    )
+    if claim["confirmed"] is None:
+        return text
+    low, high = claim["confirmed_ci"]
+    again = f"{claim['confirmed']:.3f}x ({low:.3f} to {high:.3f}) in {claim['confirming_rounds']}"
+    return f"{text}; sought again, {again}"
+
+
+def _shrinkage(claim: Mapping[str, Any]) -> str:
+    if claim["searched"] is None:
+        return "the search did not time this baseline"
+    lost = claim["shrinkage"]
+    word = "less" if lost >= 0 else "more"
+    text = f"the search saw {claim['searched']:.3f}x, acceptance {abs(lost):.1%} {word}"
+    again = claim["shrinkage_confirmed"]
+    if again is not None:
+        text += f", the confirmation another {abs(again):.1%} {'less' if again >= 0 else 'more'}"
+    return text
+
+
+def _generality(general: Mapping[str, Any]) -> str:
+    text = f"{general['checked']} secret sizes right"
+    for timed in general["timed"]:
+        text += (
+            f"; {timed['speedup']:.2f}x over '{timed['baseline']}' on {assignments(timed['sizes'])}"
+        )
+        if timed["bench_speedup"] is not None:
+            text += f", {timed['bench_speedup']:.2f}x at the bench sizes"
+    return text

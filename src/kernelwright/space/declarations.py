@@ -26,6 +26,9 @@ _DIRECTIVE = re.compile(r"^\s*(?://+|#+)\s*@(tun\w*|requir\w*)(.*)$")
 _TUNE = re.compile(r"^\s*([A-Za-z_]\w*)\s*=(.*)$")
 _VALUE = re.compile(r'\s*(?:"([^"]*)"|([^",]*?))\s*(?:,|$)')
 _INTEGER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|\d+)$")
+_LONGEST_INTEGER = 20
+_LONGEST_TEXT = 1000
+"""Characters; values are arguments of a compiler."""
 _WORD = re.compile(r"[A-Za-z_][\w+.\-]*$")
 
 
@@ -178,10 +181,17 @@ def _parse_values(listed: str, name: str, line: int) -> list[TunableValue]:
 
 def _parse_value(quoted: str | None, bare: str | None, name: str, line: int) -> TunableValue:
     if quoted is not None:
+        if len(quoted) > _LONGEST_TEXT or not quoted.isprintable():
+            what = f"is longer than {_LONGEST_TEXT} characters" if quoted.isprintable() else (
+                "holds characters that cannot be printed"
+            )  # fmt: skip
+            raise _error(line, f"a value of '{name}' {what}")
         return quoted
     if not bare:
         raise _error(line, f"the list of '{name}' has an empty value")
     if _INTEGER.match(bare):
+        if len(bare) > _LONGEST_INTEGER:
+            raise _error(line, f"the value '{bare[:24]}...' of '{name}' does not fit 64 bits")
         return int(bare, 16 if "x" in bare.lower() else 10)
     if _WORD.match(bare):
         return bare

@@ -23,7 +23,7 @@ from kernelwright.errors import ArchiveError
 from kernelwright.model import Candidate, Family, FrozenMap, Machine, Measured, Rejected, Verdict
 from kernelwright.store import schema
 from kernelwright.store.blobs import Blobs
-from kernelwright.store.database import WriterLock, check_version, connect, translated
+from kernelwright.store.database import WriterLock, check_version, connect, reading, translated
 from kernelwright.store.records import from_json, to_json
 
 Document = dict[str, Any]
@@ -62,7 +62,7 @@ class Archive:
     ) -> None:
         self.folder = folder
         self.schema_version = version
-        self._path = folder / _DATABASE
+        self.path = folder / _DATABASE
         self._engine = engine
         self._lock = lock
         self._blobs = Blobs(folder / "blobs")
@@ -201,7 +201,7 @@ class Archive:
             "value": value,
             "document": _dump(to_json(_without_samples(verdict))),
         }
-        with translated(self._path), self._engine.begin() as connection:
+        with translated(self.path), self._engine.begin() as connection:
             number = connection.execute(insert(schema.verdicts).values(row)).inserted_primary_key
             key = int(cast(Sequence[Any], number)[0])
             rows = list(_sample_rows(key, verdict))
@@ -219,6 +219,7 @@ class Archive:
 
     # Reading
 
+    @reading
     def get_text(self, key: str) -> str:
         """The text with this hash.
 
@@ -228,25 +229,30 @@ class Archive:
         return self._blobs.get(key)
 
     @property
+    @reading
     def campaign(self) -> Document:
         """What was asked for when the folder was made."""
         return self._load(self._rows(select(schema.campaign.c.document))[0].document)
 
+    @reading
     def machine(self) -> Machine | None:
         """The machine stored last."""
         table = schema.machines
         rows = self._rows(select(table.c.document).order_by(table.c.id.desc()).limit(1))
         return from_json(self._load(rows[0].document), Machine) if rows else None
 
+    @reading
     def families(self) -> tuple[Family, ...]:
         """Every family, oldest first."""
         return tuple(self._sourced(row, Family) for row in self._all(schema.families))
 
+    @reading
     def candidates(self) -> dict[str, Candidate]:
         """Every candidate by identity, oldest first."""
         rows = self._all(schema.candidates)
         return {row.identity: self._sourced(row, Candidate) for row in rows}
 
+    @reading
     def candidate(self, identity: str) -> Candidate:
         """The candidate whose identity begins like this.
 
@@ -259,9 +265,10 @@ class Archive:
         )
         if len(found) != 1:
             many = "several candidates" if found else "no candidate"
-            raise ArchiveError(f"the archive '{self._path}' has {many} '{identity}'")
+            raise ArchiveError(f"the archive '{self.path}' has {many} '{identity}'")
         return self._sourced(found[0], Candidate)
 
+    @reading
     def verdicts(self, after: int = 0) -> tuple[StoredVerdict, ...]:
         """Every verdict with its samples, oldest first, with a number above `after`."""
         table, samples = schema.verdicts, schema.samples
@@ -273,11 +280,16 @@ class Archive:
             taken.setdefault(sample.verdict, []).append(sample)
         return tuple(self._verdict(row, taken.get(row.id, [])) for row in rows)
 
+    @reading
     def evidence(self) -> tuple[tuple[Candidate, Verdict], ...]:
-        """Every verdict beside its candidate, oldest first."""
-        candidates = self.candidates()
-        return tuple((candidates[v.candidate], v.verdict) for v in self.verdicts())
+        """Every verdict beside its candidate, oldest first, as proposers may see it.
 
+        Without what was measured at held-out sizes: they stay secret while candidates are made.
+        """
+        candidates = self.candidates()
+        return tuple((candidates[v.candidate], _public(v.verdict)) for v in self.verdicts())
+
+    @reading
     def events(self, kind: str | None = None) -> tuple[StoredEvent, ...]:
         """Every event (of one kind), oldest first."""
         table = schema.events
@@ -288,7 +300,7 @@ class Archive:
     # Inside
 
     def _add(self, table: sqlalchemy.Table, **row: Any) -> int:
-        with translated(self._path), self._engine.begin() as connection:
+        with translated(self.path), self._engine.begin() as connection:
             number = connection.execute(insert(table).values(row)).inserted_primary_key
         return int(cast(Sequence[Any], number)[0])
 
@@ -299,23 +311,18 @@ class Archive:
             "document": _dump(to_json(replace(record, source=""))),
         }
         statement = insert_or(table).values(row).on_conflict_do_nothing()
-        with translated(self._path), self._engine.begin() as connection:
+        with translated(self.path), self._engine.begin() as connection:
             connection.execute(statement)
 
     def _rows(self, query: sqlalchemy.Select[Any]) -> Sequence[Any]:
-        with translated(self._path), self._engine.connect() as connection:
+        with translated(self.path), self._engine.connect() as connection:
             return connection.execute(query).all()
 
     def _all(self, table: sqlalchemy.Table) -> Sequence[Any]:
         return self._rows(select(table).order_by(table.c.id))
 
     def _load(self, text: str) -> Document:
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError:
-            raise ArchiveError(
-                f"the archive '{self._path}' is damaged (a document is torn)"
-            ) from None
+        return json.loads(text)
 
     def _sourced(self, row: Any, kind: type[Any]) -> Any:
         record = replace(
@@ -323,7 +330,7 @@ class Archive:
         )
         if record.identity != row.identity:
             raise ArchiveError(
-                f"the archive '{self._path}' is damaged ({row.identity[:12]} has changed)"
+                f"the archive '{self.path}' is damaged ({row.identity[:12]} has changed)"
             )
         return record
 
@@ -338,7 +345,7 @@ def _initialise(path: Path, campaign: str) -> None:
     """Write a whole, closed database with one campaign in it."""
     for leftover in path.parent.glob(f"{path.name}*"):
         leftover.unlink()
-    engine = connect(path, read_only=False)
+    engine = connect(path, read_only=False, create=True)
     with translated(path):
         with engine.begin() as connection:
             schema.metadata.create_all(connection)
@@ -355,6 +362,13 @@ def _dump(document: Mapping[str, Any]) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _public(verdict: Verdict) -> Verdict:
+    if isinstance(verdict, Rejected):
+        return verdict
+    shown = tuple(w for w in verdict.workloads if w.workload.tier != "heldout")
+    return replace(verdict, workloads=shown)
 
 
 def _without_samples(verdict: Verdict) -> Verdict:
@@ -376,10 +390,7 @@ def _with_samples(verdict: Measured, rows: Sequence[Any]) -> Measured:
     by_workload: dict[int, dict[str, tuple[float, ...]]] = {}
     for row in rows:
         values = array("d")
-        try:
-            values.frombytes(zlib.decompress(row.values))
-        except (zlib.error, ValueError):
-            raise ArchiveError(f"the samples of verdict {row.verdict} are damaged") from None
+        values.frombytes(zlib.decompress(row.values))
         by_workload.setdefault(row.workload, {})[row.role] = tuple(_little_endian(values))
     workloads = tuple(
         replace(result, samples_us=FrozenMap(by_workload.get(place, {})))

@@ -1,12 +1,15 @@
 """Texts by content: zlib-compressed files named by the hash of what they hold."""
 
 import os
+import re
 import tempfile
 import zlib
 from pathlib import Path
 
 from kernelwright.errors import ArchiveError
 from kernelwright.model import content_hash
+
+_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 class Blobs:
@@ -20,23 +23,22 @@ class Blobs:
 
         Written to a temporary file that is flushed to disk and renamed, so that a reader sees the
         whole text or none, whenever this process is killed. A temporary file may be left over then.
+
+        Raises:
+            ArchiveError: the disk is full, or the folder was deleted or cannot be written.
         """
         data = text.encode("utf-8", "surrogatepass")
         key = content_hash(data)
         path = self._path(key)
         if path.exists():
             return key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(zlib.compress(data, 6))
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).rename(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            _write(path, zlib.compress(data, 6))
+        except OSError as error:
+            raise ArchiveError(
+                f"the run folder '{self._folder.parent}' cannot be written: "
+                f"{error.strerror or error}; what was judged before is kept"
+            ) from None
         return key
 
     def get(self, key: str) -> str:
@@ -46,6 +48,8 @@ class Blobs:
             ArchiveError: it is missing or damaged.
         """
         path = self._path(key)
+        if not _KEY.fullmatch(key):
+            raise ArchiveError(f"'{key[:12]}' is no hash of a text: the archive is damaged")
         try:
             data = zlib.decompress(path.read_bytes())
         except FileNotFoundError:
@@ -61,3 +65,17 @@ class Blobs:
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / f"{key[2:]}.z"
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).rename(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

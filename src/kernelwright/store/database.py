@@ -3,10 +3,12 @@
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy
 from sqlalchemy.exc import DatabaseError, DBAPIError, SQLAlchemyError
@@ -14,16 +16,32 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, SQLAlchemyError
 from kernelwright.errors import ArchiveError
 from kernelwright.store import schema
 
+_DAMAGE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError,
+           zlib.error)  # fmt: skip
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 _WAIT_S = 30.0
 """How long a statement waits for another process's lock."""
 
 
-def connect(path: Path, *, read_only: bool) -> sqlalchemy.Engine:
-    """An engine on a database file; a writer uses the write-ahead log and flushes each commit."""
+class HasPath(Protocol):
+    """Something that reads one database file."""
+
+    path: Path
+
+
+Holder = TypeVar("Holder", bound=HasPath)
+
+
+def connect(path: Path, *, read_only: bool, create: bool = False) -> sqlalchemy.Engine:
+    """An engine on a database file; a writer uses the write-ahead log and flushes each commit.
+
+    Without `create` a file that is missing, also later, is an error and not an empty database.
+    """
 
     def creator() -> sqlite3.Connection:
         if not read_only:
-            uri = f"{path.absolute().as_uri()}?mode=rwc"
+            uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
         elif os.access(path.parent, os.W_OK) or path.with_name(f"{path.name}-wal").exists():
             uri = f"{path.absolute().as_uri()}?mode=ro"
         else:  # a reader of a WAL database writes its -shm file, which a read-only disk refuses
@@ -53,10 +71,41 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
         original = error.orig if isinstance(error, DBAPIError) else error
-        text = str(original).splitlines()[0]
+        text = (str(original).splitlines() or [type(original).__name__])[0]
+        if not path.is_file():
+            raise ArchiveError(
+                f"the archive '{path}' is gone: its run folder was deleted or moved while it was "
+                f"in use; choose another folder"
+            ) from None
         if isinstance(error, DatabaseError | sqlite3.DatabaseError) and _is_damage(text):
             raise ArchiveError(f"the archive '{path}' is damaged ({text})") from None
+        if _is_full(text):
+            text += "; is its disk full? What was judged before is kept"
         raise ArchiveError(f"the archive '{path}' cannot be used: {text}") from None
+
+
+def reading(method: Callable[Concatenate[Holder, Arguments], Result]) -> Callable[..., Result]:
+    """Turn whatever damaged rows do to a reading method into one sentence about the file.
+
+    Raises:
+        ArchiveError: a stored value is not what was stored.
+    """
+
+    @wraps(method)
+    def read(self: Holder, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return method(self, *args, **kwargs)
+        except _DAMAGE as error:
+            what = (str(error).splitlines() or [""])[0][:80]
+            raise ArchiveError(
+                f"the archive '{self.path}' is damaged ({type(error).__name__}: {what})"
+            ) from error
+
+    return read
+
+
+def _is_full(text: str) -> bool:
+    return "disk is full" in text or "disk I/O error" in text
 
 
 def _is_damage(text: str) -> bool:

@@ -10,7 +10,23 @@ from pathlib import Path
 from kernelwright.errors import ProblemError
 from kernelwright.problems import ProblemReference
 
-__all__ = ["find", "names", "scenario"]
+__all__ = ["SETS", "find", "names", "scenario"]
+
+SETS = {
+    "starter": (
+        "swiglu", "gelu", "softmax", "layer_norm", "rms_norm", "fused_add_rms_norm",
+        "cross_entropy_loss", "matrix_transpose", "matrix_mul", "matrix_vector_mul", "w4a16_gemm",
+        "softmax_attention", "attention_gqa_causal", "paged_decode_attention", "depthwise_conv31",
+        "spmv_csr", "stencil_2d", "nbody_forces", "prefix_sum", "histogram", "topk_rows",
+        "kmeans_assign",
+    ),
+    "core": (
+        "fused_add_rms_norm", "w4a16_gemm", "kvq_decode_attention", "spmv_csr", "stencil_3d",
+        "log_bessel_iv", "sobol_points", "ntt_barrett", "depthwise_conv31", "lstm_sequence",
+        "kmeans_assign", "kmeans_update", "topk_rows", "dfloat11_decode", "linear_cross_entropy",
+    ),
+}  # fmt: skip
+"""Named selections. `core` stands for all work that kernels do, in as few problems as possible."""
 
 
 @cache
@@ -20,9 +36,17 @@ def _files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(found, key=lambda p: (p.parent.name, p.stem))}
 
 
-def names() -> tuple[str, ...]:
-    """Every shipped problem, ordered by scenario, then by name."""
-    return tuple(_files())
+def names(chosen: str | None = None) -> tuple[str, ...]:
+    """Every shipped problem (of a set), ordered by scenario, then by name.
+
+    Raises:
+        ProblemError: there is no such set.
+    """
+    if chosen is None:
+        return tuple(_files())
+    if chosen not in SETS:
+        raise ProblemError(f"there is no set '{chosen}': choose from {', '.join(SETS)}")
+    return tuple(name for name in _files() if name in SETS[chosen])
 
 
 def scenario(name: str) -> str:

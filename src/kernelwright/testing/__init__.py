@@ -7,5 +7,6 @@ Subclass a suite in your own tests and give what it asks for:
 - `builders.BuilderConformance`, with the fake `builders.FakeBuilder`
 - `stores.StoreConformance`
 
-`samples` has a record of every kind, `landscapes` has search spaces whose outcomes are known.
+`samples` has a record of every kind, `landscapes` has search spaces whose outcomes are known,
+`noise` has simulated machines to time on.
 """

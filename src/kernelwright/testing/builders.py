@@ -4,42 +4,24 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
-from kernelwright.build import Artifact
+from kernelwright.build import Artifact, Builder
 from kernelwright.model import (
     Candidate,
+    Dtype,
     FrozenMap,
+    Host,
     Reason,
     Rejected,
+    Signature,
     Stage,
     Toolchain,
     TunableValue,
     content_hash,
 )
 from kernelwright.testing import samples
-
-
-class Builder(Protocol):
-    """Answers three questions: available here, able to build this, and the build itself."""
-
-    def available(self) -> str | None:
-        """None, or why nothing can be built here."""
-        ...
-
-    def supports(self, candidate: Candidate) -> str | None:
-        """None, or why this candidate cannot be built."""
-        ...
-
-    def build(self, candidate: Candidate) -> Artifact | Rejected:
-        """The artifact, or the compiler's words."""
-        ...
-
-    def build_many(self, candidates: Iterable[Candidate]) -> dict[str, Artifact | Rejected]:
-        """The same for several, by identity."""
-        ...
 
 
 class FakeBuilder:
@@ -90,6 +72,10 @@ class FakeBuilder:
         """See `Builder`."""
         return {candidate.identity: self.build(candidate) for candidate in candidates}
 
+    def host(self, artifact: Artifact, signature: Signature, dtype: Dtype) -> Host:
+        """A program that ends at once."""
+        return Host(("/bin/false",), Path("/dev/null"))
+
     def _toolchain(self, candidate: Candidate) -> Toolchain | Rejected:
         known = {toolchain.name: toolchain for toolchain in self.toolchains}
         name = candidate.tunables.get("CXX", next(iter(known), "none"))
@@ -100,7 +86,7 @@ class FakeBuilder:
 
 
 class BuilderConformance:
-    """Tests of a builder of C++ candidates."""
+    """Tests of a builder: of C++ candidates, or of those that `good` and `bad` are changed to."""
 
     @abstractmethod
     def make(self, cache: Path) -> Builder:
@@ -108,7 +94,7 @@ class BuilderConformance:
 
     @abstractmethod
     def compiler(self) -> str:
-        """A value of `CXX` that it can use."""
+        """What it calls the toolchain that it uses; in C++ a value of `CXX`."""
 
     @pytest.fixture
     def builder(self, tmp_path: Path) -> Builder:
@@ -116,12 +102,12 @@ class BuilderConformance:
         return self.make(tmp_path / "cache")
 
     def good(self, **values: TunableValue) -> Candidate:
-        """A right kernel."""
+        """A right kernel for `samples.problem()` with the tunables LANES and UNROLL."""
         chosen = {"LANES": 8, "UNROLL": 2, "CXX": self.compiler(), **values}
         return replace(samples.candidate(), tunables=FrozenMap(chosen))
 
     def bad(self) -> Candidate:
-        """A kernel with an error on its second line."""
+        """A kernel with an error on its second line, which says `unlucky_name`."""
         source = "// first line\n#error unlucky_name\n"
         return Candidate("cpp", "kernel", source, FrozenMap({"CXX": self.compiler()}))
 
@@ -129,7 +115,8 @@ class BuilderConformance:
         """One sentence each, not an exception."""
         assert builder.available() is None
         assert builder.supports(self.good()) is None
-        assert "triton" in (builder.supports(replace(self.good(), language="triton")) or "")
+        other = replace(self.good(), language="fortran")
+        assert "fortran" in (builder.supports(other) or "")
 
     def test_an_artifact_is_a_file(self, builder: Builder) -> None:
         """It tells whose it is and with what it was built."""
@@ -137,8 +124,17 @@ class BuilderConformance:
         assert isinstance(artifact, Artifact)
         assert artifact.path.stat().st_size > 0
         assert artifact.candidate == self.good().identity
+        assert artifact.language == self.good().language
         assert artifact.toolchain.name == self.compiler()
         assert artifact.cached is False
+
+    def test_says_what_runs_an_artifact(self, builder: Builder) -> None:
+        """A program that is there, and files that are there."""
+        artifact = builder.build(self.good())
+        assert isinstance(artifact, Artifact)
+        host = builder.host(artifact, samples.problem().signature, Dtype.F32)
+        for path in (Path(host.command[0]), *host.visible, *host.hidden):
+            assert path.exists()
 
     def test_building_again_takes_the_cache(self, builder: Builder, tmp_path: Path) -> None:
         """In this builder and in the next one."""

@@ -3,9 +3,12 @@
 The golden archives hold these records, so existing ones do not change; add new ones instead.
 """
 
+from dataclasses import replace
+
 from kernelwright.model import (
     Bound,
     Candidate,
+    Claim,
     Dtype,
     Estimate,
     Family,
@@ -40,6 +43,17 @@ extern "C" int kernel(const float* x, float* out, int64_t N, double scale, const
 }
 """
 """A right kernel for `problem()`."""
+
+PYTHON_SOURCE = """import torch
+# @tune LANES = 8, 4, 16
+# @tune UNROLL = 2, 1, 4
+# @require LANES * UNROLL <= 32
+
+
+def kernel(x, out, *, N, scale, LANES, UNROLL):
+    torch.mul(x, scale, out=out)
+"""
+"""The same in Python."""
 
 
 def problem() -> PublicProblem:
@@ -114,6 +128,17 @@ def measured(median_us: float = 12.5, accepted: bool = True) -> Measured:
     )
     bare = WorkloadResult(workload(), Estimate(1.0, 1.0, 1.0), 1)
     return Measured((result, bare), accepted)
+
+
+def accepted() -> Measured:
+    """A verdict with a claim, whose held-out size collapses."""
+    claim = Claim("eager", "faster", Estimate(2.4, 2.3, 2.5), 40, Estimate(2.3, 2.1, 2.6), 12)
+    slow = Peer("eager", Estimate(60.0, 59.0, 61.0), Estimate(0.5, 0.4, 0.6), True, 0.1)
+    unseen = replace(workload(), sizes=FrozenMap({"N": 4093}), tier="heldout")
+    heldout = WorkloadResult(
+        unseen, Estimate(120.0, 119.0, 121.0), 7, peers=(slow,), collapsed=True
+    )
+    return Measured((measured().workloads[0], heldout), True, claim, False)
 
 
 def rejected() -> Rejected:

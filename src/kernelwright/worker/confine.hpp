@@ -115,19 +115,31 @@ inline const std::vector<uint32_t>& refused_calls() {
         __NR_setpgid, __NR_unshare, __NR_setns, __NR_bpf, __NR_perf_event_open,
         __NR_userfaultfd, __NR_add_key, __NR_keyctl, __NR_request_key, __NR_kcmp,
         434 /* pidfd_open */, 424 /* pidfd_send_signal */, 438 /* pidfd_getfd */,
-        425 /* io_uring_setup */, 426, 427,
+        425 /* io_uring_setup */, 426, 427, 440 /* process_madvise */, 448 /* process_mrelease */,
+        __NR_personality, __NR_capset, __NR_setuid, __NR_setgid, __NR_setreuid, __NR_setregid,
+        __NR_setresuid, __NR_setresgid, __NR_setgroups, __NR_setfsuid, __NR_setfsgid,
+        // the kernel itself
+        __NR_init_module, __NR_finit_module, __NR_delete_module, __NR_kexec_load, __NR_reboot,
+        __NR_syslog, __NR_swapon, __NR_swapoff, __NR_acct, __NR_quotactl, __NR_sethostname,
+        __NR_setdomainname, __NR_vhangup,
         // networks and shared objects that outlive the process
         __NR_socket, __NR_socketpair, __NR_connect, __NR_bind, __NR_listen, __NR_accept4,
         __NR_sendto, __NR_sendmsg, __NR_sendmmsg, __NR_shmget, __NR_shmat, __NR_shmctl,
-        __NR_msgget, __NR_semget, __NR_mq_open, __NR_memfd_create,
+        __NR_msgget, __NR_semget, __NR_mq_open, __NR_mq_unlink, __NR_memfd_create,
+        447 /* memfd_secret */,
         // the file system
         __NR_unlinkat, __NR_renameat2, __NR_linkat, __NR_symlinkat, __NR_mkdirat, __NR_mknodat,
         __NR_fchmodat, __NR_fchownat, __NR_truncate, __NR_mount, __NR_umount2, __NR_chroot,
-        __NR_pivot_root, __NR_setxattr, __NR_fchmod, __NR_fchown, __NR_utimensat,
+        __NR_pivot_root, __NR_setxattr, __NR_lsetxattr, __NR_fsetxattr, __NR_removexattr,
+        __NR_lremovexattr, __NR_fremovexattr, __NR_fchmod, __NR_fchown, __NR_utimensat,
+        __NR_open_by_handle_at, __NR_name_to_handle_at, __NR_inotify_init1, __NR_fanotify_init,
+        428 /* open_tree */, 429 /* move_mount */, 430 /* fsopen */, 431, 432 /* fsmount */,
+        433 /* fspick */, 442 /* mount_setattr */, 452 /* fchmodat2 */,
 #if defined(__x86_64__)
         __NR_unlink, __NR_rename, __NR_renameat, __NR_link, __NR_symlink, __NR_mkdir, __NR_rmdir,
         __NR_mknod, __NR_chmod, __NR_chown, __NR_lchown, __NR_creat, __NR_accept,
-        __NR_fork, __NR_vfork,
+        __NR_fork, __NR_vfork, __NR_inotify_init, __NR_iopl, __NR_ioperm, __NR_modify_ldt,
+        __NR_utime, __NR_utimes, __NR_futimesat,
 #endif
         // the machine's clock, this process's priority and limits
         __NR_settimeofday, __NR_clock_settime, __NR_adjtimex, __NR_clock_adjtime,

@@ -13,11 +13,13 @@ enum Command : uint32_t { kLoad = 1, kFlush, kCall, kNullCall, kWorkspace, kQuit
 enum Problem : uint32_t {
     kNoProblem = 0,
     kHostFailed,      // ours: an arena could not be mapped, and the like
-    kLoadFailed,      // dlopen refused
-    kMissingSymbol,   // the entry is not exported
+    kLoadFailed,      // dlopen or import refused
+    kMissingSymbol,   // the entry is not there
     kNotParallel,     // its OpenMP runtime does not run the team
     kTwoRuntimes,     // two OpenMP runtimes in one process
     kFlushFailed,     // no memory left for the flush
+    kRaised,          // the kernel raised an exception
+    kExhausted,       // … for want of memory
 };
 
 struct Page {

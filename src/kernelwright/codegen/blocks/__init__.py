@@ -5,4 +5,7 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent
 SHUFFLE = _FOLDER / "shuffle.hpp"
 CONTRACTION_TILE = _FOLDER / "contraction_tile.hpp"
+CONTRACTION_PAIRS = _FOLDER / "contraction_pairs.hpp"
 CONTRACTION = _FOLDER / "contraction.hpp"
+PAIRS = _FOLDER / "pairs.hpp"
+WINDOWS = _FOLDER / "windows.hpp"

@@ -10,7 +10,21 @@
 // PACK_B: 1 packs a whole block of B ahead; 2 packs each panel when the first tile needs it, inside
 // of that tile's own product where B lies in float32 rows, so that waiting for memory hides behind
 // arithmetic and the panel never leaves L2; 0 never packs (float32 rows only).
+//
+// DOT, where all operands are plain bfloat16: 0 widens them to float while packing, as above; 1 keeps
+// them and multiplies pairs of them (contraction_pairs.hpp).
 namespace contraction {
+
+#if DOT
+typedef uint16_t element;
+constexpr int KU = KP;  // panels are whole multiples of so many steps of k
+constexpr int BU = KP;
+#else
+typedef float element;
+constexpr int KU = KB;
+constexpr int BU = 1;
+#endif
+constexpr int CHUNK = 32;
 
 // Whether all threads use one packed block of B, and meet before and after using it.
 constexpr bool SHARED_B = PARTITION == 0 && PACK_B != 2;
@@ -23,12 +37,12 @@ struct Plan {
 
   explicit Plan(const P& p) {
     threads = omp_get_max_threads();
-    kc = least(KC, round_up(p.depth_count, KB));
+    kc = least(round_up(KC, KU), round_up(p.depth_count, KU));
     mc = least(round_up(MC, MR), round_up(p.row_count, MR));
     nc = least(round_up(NC, NR), round_up(p.column_count, NR));
     split_k = p.depth_count > kc;
-    a_bytes = round_up(P::products * mc * kc * 4, 4096) + 64 * 5;
-    b_bytes = round_up(P::products * kc * (PACK_B == 2 ? NR : nc) * 4, 4096) + 64 * 3;
+    a_bytes = round_up(P::products * mc * kc * sizeof(element), 4096) + 64 * 5;
+    b_bytes = round_up(P::products * kc * (PACK_B == 2 ? NR : nc) * sizeof(element), 4096) + 64 * 3;
     const int64_t tiles = ceil_div(p.row_count, MR) * ceil_div(p.column_count, NR);
     partial_bytes = split_k ? round_up(tiles * P::products * MR * NR * 4, 4096) : 0;
   }
@@ -49,83 +63,147 @@ inline Range share(int64_t total, int64_t unit, int64_t part, int64_t parts) {
   return {least(total, units * part / parts * unit), least(total, units * (part + 1) / parts * unit)};
 }
 
+// A panel of the right operand, from step k on.
+template <class P>
+inline void pack_right(const P& p, int product, int64_t batch, int64_t j, int64_t k, int64_t depth,
+                       element* to) {
+  const int width = int(least(NR, p.column_count - j));
+#if DOT
+  alignas(64) float rows[KP * NR];
+  for (int64_t done = 0; done < depth; done += KP, to += KP * NR) {
+    const int64_t count = least(KP, depth - done);
+    std::fill(rows + count * NR, rows + KP * NR, 0.0f);
+    p.pack_b(product, batch, j, width, k + done, count, rows);
+    interleave(rows, to);
+  }
+#else
+  p.pack_b(product, batch, j, width, k, depth, to);
+#endif
+}
+
+// A panel of the left operand, from step k on.
+template <class P>
+inline void pack_left(const P& p, int product, int64_t batch, int64_t i, int64_t k, int64_t depth,
+                      element* to) {
+  const int height = int(least(MR, p.row_count - i));
+#if DOT
+  alignas(64) float columns[MR * KP];
+  for (int64_t done = 0; done < depth; done += KP, to += MR * KP) {
+    const int64_t count = least(KP, depth - done);
+    if (count < KP) std::fill(columns, columns + MR * KP, 0.0f);
+    p.pack_a(product, batch, i, height, k + done, count, columns);
+    narrow_rows<P::a_inner_k>(columns, to);
+  }
+#else
+  p.pack_a(product, batch, i, height, k, depth, to);
+#endif
+}
+
 // One block of packed A times one block of packed B, tile by tile.
 template <class P>
 inline void macro_kernel(const P& p, int64_t batch, Range rows, Range columns, Range ks,
-                         const float* a, float* b, float* partial) {
-  const int64_t depth = ks.end - ks.begin, a_panel = MR * round_up(depth, KB), b_panel = NR * depth;
+                         const element* a, element* b, float* partial) {
+  const int64_t depth = ks.end - ks.begin;
+  const int64_t a_panel = MR * round_up(depth, KU), b_panel = NR * round_up(depth, BU);
   const int64_t row_panels = ceil_div(rows.end - rows.begin, MR);
   const int64_t column_panels = ceil_div(columns.end - columns.begin, NR);
   const int64_t all_columns = ceil_div(p.column_count, NR);
   alignas(64) float local[P::products * MR * NR];
+  typename P::Row values[(MC + MR - 1) / MR * MR];
+  const bool last = ks.end == p.depth_count;
+  if (last) p.row_values(batch, rows.begin, rows.end - rows.begin, values);
+  const P mine = p;  // whose members no store can change
   for (int64_t t = 0; t < row_panels * column_panels; ++t) {
     const int64_t ip = ORDER ? t / column_panels : t % row_panels;
     const int64_t jp = ORDER ? t % column_panels : t / row_panels;
     const int64_t i = rows.begin + ip * MR, j = columns.begin + jp * NR;
     float* tile = local;
     if (partial) tile = partial + (i / MR * all_columns + j / NR) * (P::products * MR * NR);
-    const int width = int(least(NR, p.column_count - j));
+    const int width = int(least(NR, p.column_count - j)), height = int(least(MR, p.row_count - i));
+    const bool more = ks.begin > 0;
+    // what the epilogue will touch is asked for a few rows at a time, during the product
+    const int64_t stride = ceil_div(height, depth / KU > 0 ? depth / KU : 1);
+    auto between = [&](int64_t n) INLINED {
+      if (AHEAD && last)
+        for (int64_t r = n * stride; r < least(height, (n + 1) * stride); ++r) mine.ahead(batch, i, j, r);
+    };
     for (int r = 0; r < P::products; ++r) {
-      const float* a_at = a + (ip * P::products + r) * a_panel;
-      float* panel = b + ((PACK_B == 2 ? 0 : jp) * P::products + r) * b_panel;
+      const element* a_at = a + (ip * P::products + r) * a_panel;
+      element* panel = b + ((PACK_B == 2 ? 0 : jp) * P::products + r) * b_panel;
       float* to = tile + r * MR * NR;
-      const bool more = ks.begin > 0, in_place = P::in_place && width == NR;
+      if (PACK_B == 2 && ip == 0 && !(P::in_place && width == NR))
+        pack_right(p, r, batch, j, ks.begin, depth, panel);
+#if DOT
+      pair_kernel(round_up(depth, KP), a_at, panel, to, more, between);
+#else
       if constexpr (P::in_place && PACK_B != 1) {
-        if (in_place && (PACK_B == 0 || ip == 0)) {
+        if (width == NR && (PACK_B == 0 || ip == 0)) {
           const float* from = p.b_in_place(r, batch, ks.begin, j);
-          micro_kernel<P::a_inner_k, PACK_B == 2>(depth, a_at, from, p.b_stride(r), to, more, panel);
+          micro_kernel<P::a_inner_k, PACK_B == 2>(depth, a_at, from, p.b_stride(r), to, more, panel,
+                                                  between);
           continue;
         }
       }
-      if (PACK_B == 2 && ip == 0) p.pack_b(r, batch, j, width, ks.begin, depth, panel);
-      micro_kernel<P::a_inner_k>(depth, a_at, panel, NR, to, more);
+      micro_kernel<P::a_inner_k, false>(depth, a_at, panel, NR, to, more, nullptr, between);
+#endif
     }
-    if (ks.end == p.depth_count)
-      p.epilogue(batch, i, j, int(least(MR, p.row_count - i)), width, tile);
+    if (last) mine.epilogue(batch, i, j, height, width, values + ip * MR, tile);
   }
 }
 
 // Packs a block of B. Chunks of k go round the threads, and within a chunk the panels are innermost:
 // the chunk's rows are read whole, so few pages of memory are open at a time.
 template <class P>
-inline void pack_b_panels(const P& p, int64_t batch, Range columns, Range ks, float* b, int64_t first,
-                          int64_t step) {
-  constexpr int64_t CHUNK = 32;
-  const int64_t depth = ks.end - ks.begin;
+inline void pack_b_panels(const P& p, int64_t batch, Range columns, Range ks, element* b,
+                          int64_t first, int64_t step) {
+  const int64_t depth = ks.end - ks.begin, panel = NR * round_up(depth, BU);
   for (int64_t k = first * CHUNK; k < depth; k += step * CHUNK) {
-    float* to = b + k * NR;
+    element* to = b + k * NR;
     for (int64_t j = columns.begin; j < columns.end; j += NR)
-      for (int r = 0; r < P::products; ++r, to += NR * depth) {
+      for (int r = 0; r < P::products; ++r, to += panel) {
         if (PACK_B == 0 && j + NR <= p.column_count) continue;
-        p.pack_b(r, batch, j, int(least(NR, p.column_count - j)), ks.begin + k, least(CHUNK, depth - k), to);
+        pack_right(p, r, batch, j, ks.begin + k, least(CHUNK, depth - k), to);
       }
   }
 }
 
 template <class P>
-inline void pack_a_panels(const P& p, int64_t batch, Range rows, Range ks, float* a) {
+inline void pack_a_panels(const P& p, int64_t batch, Range rows, Range ks, element* a) {
   const int64_t depth = ks.end - ks.begin;
   for (int64_t i = rows.begin; i < rows.end; i += MR)
-    for (int r = 0; r < P::products; ++r, a += MR * round_up(depth, KB))
-      p.pack_a(r, batch, i, int(least(MR, p.row_count - i)), ks.begin, depth, a);
+    for (int r = 0; r < P::products; ++r, a += MR * round_up(depth, KU))
+      pack_left(p, r, batch, i, ks.begin, depth, a);
 }
 
-inline void meet() {
-#pragma omp barrier
-}
+// Where the threads of a team wait for each other. They spin at first: work is dealt out evenly, and
+// waking a sleeping thread takes longer than most blocks.
+struct Meeting {
+  std::atomic<int64_t> arrived{0};
+
+  void wait(int64_t team) {
+    const int64_t all = (arrived.fetch_add(1, std::memory_order_acq_rel) / team + 1) * team;
+    for (int spins = 0; arrived.load(std::memory_order_acquire) < all; ++spins) {
+      if (spins > 20000) std::this_thread::yield();
+#if defined(__SSE2__)
+      else _mm_pause();
+#endif
+    }
+  }
+};
 
 // The whole contraction. PARTITION: 0 rows, 1 columns, 2 batches.
 template <class P>
 inline int run(const P& p, void* workspace, int64_t workspace_bytes) {
   const Plan<P> plan(p);
   if (workspace_bytes < plan.bytes()) return 1;
+  Meeting meeting;
   char* base = (char*)(((uintptr_t)workspace + ALIGN - 1) / ALIGN * ALIGN);
 #pragma omp parallel num_threads(int(plan.threads))
   {
     const int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
-    float* a = (float*)(base + me * plan.a_bytes);
+    element* a = (element*)(base + me * plan.a_bytes);
     char* after_a = base + plan.threads * plan.a_bytes;
-    float* b = (float*)(after_a + (SHARED_B ? 0 : me * plan.b_bytes));
+    element* b = (element*)(after_a + (SHARED_B ? 0 : me * plan.b_bytes));
     char* after_b = after_a + plan.b_copies() * plan.b_bytes;
     float* partial = nullptr;
     if (plan.split_k) partial = (float*)(after_b + (PARTITION == 2 ? me * plan.partial_bytes : 0));
@@ -138,13 +216,14 @@ inline int run(const P& p, void* workspace, int64_t workspace_bytes) {
           const Range js{j, least(columns.end, j + plan.nc)}, ks{k, least(p.depth_count, k + plan.kc)};
           if (PACK_B != 2)
             pack_b_panels(p, batch, js, ks, b, SHARED_B ? me : 0, SHARED_B ? team : 1);
-          if (SHARED_B) meet();
+          if (SHARED_B) meeting.wait(team);
           for (int64_t i = rows.begin; i < rows.end; i += plan.mc) {
             const Range is{i, least(rows.end, i + plan.mc)};
             pack_a_panels(p, batch, is, ks, a);
             macro_kernel(p, batch, is, js, ks, a, b, partial);
           }
-          if (SHARED_B) meet();
+          const bool done = batch + 1 == batches.end && js.end == columns.end && ks.end == p.depth_count;
+          if (SHARED_B && !done) meeting.wait(team);
         }
   }
   return 0;

@@ -42,11 +42,16 @@ inline __attribute__((always_inline)) void rank_one(vec (&acc)[MR][NV], const fl
   }
 }
 
+struct Nothing {
+  void operator()(int64_t) const {}
+};
+
 // tile(i, j) (+)= sum over k of a panel of A times a panel of B whose rows are `ldb` apart; with
-// `keep`, the panel of B is packed into `kept` on the way.
-template <bool a_inner_k, bool keep = false>
+// `keep`, the panel of B is packed into `kept` on the way. `between(n)` is called before the n-th
+// block of KB steps: what it prefetches arrives behind the arithmetic.
+template <bool a_inner_k, bool keep = false, class Between = Nothing>
 inline void micro_kernel(int64_t depth, const float* a, const float* b, int64_t ldb, float* tile,
-                         bool accumulate, float* kept = nullptr) {
+                         bool accumulate, float* kept = nullptr, Between between = {}) {
   constexpr int AI = a_inner_k ? KB : 1, AK = a_inner_k ? 1 : MR;
   vec acc[MR][NV];
   KW_UNROLL
@@ -57,6 +62,7 @@ inline void micro_kernel(int64_t depth, const float* a, const float* b, int64_t 
   }
   int64_t k = 0;
   for (; k + KB <= depth; k += KB, a += MR * KB) {
+    between(k / KB);
     for (int inner = 0; inner < KB; inner += UNROLL_K, b += UNROLL_K * ldb, kept += UNROLL_K * NR) {
       KW_UNROLL
       for (int u = 0; u < UNROLL_K; ++u) {
@@ -102,25 +108,24 @@ inline void pack_lines(Line line, int count, int64_t depth, float* to) {
   }
 }
 
-// Packs columns of B that are contiguous in k (B transposed in memory): T x T blocks through L1.
+// Packs columns of B that are contiguous in k (B transposed in memory): squares of LANES columns by
+// LANES steps of k, transposed in registers.
 template <int WIDTH, typename Column>
 inline void pack_transposed(Column column, int count, int64_t depth, float* to) {
-  constexpr int T = 16;
-  for (int j = 0; j < WIDTH; j += T) {
-    const int width = WIDTH - j < T ? WIDTH - j : T;
-    for (int64_t k = 0; k < depth; k += T) {
-      const int high = int(least(T, depth - k));
-      float block[T][T] = {};
-      for (int c = 0; c < width && j + c < count; ++c) {
-        const auto* from = column(j + c) + k;
-        if (high == T) {
-          for (int r = 0; r < T; ++r) block[c][r] = to_float(from[r]);
-        } else {
-          for (int r = 0; r < high; ++r) block[c][r] = to_float(from[r]);
-        }
+  for (int j = 0; j < WIDTH; j += LANES) {
+    const int width = int(least(LANES, count - j));
+    for (int64_t k = 0; k < depth; k += LANES) {
+      const int high = int(least(LANES, depth - k));
+      vec square[LANES] = {};
+      if (width == LANES && high == LANES) {
+        KW_UNROLL
+        for (int c = 0; c < LANES; ++c) square[c] = simd::load(column(j + c) + k, simd::all_lanes{});
+      } else {
+        for (int c = 0; c < width; ++c)
+          square[c] = simd::load(column(j + c) + k, simd::first_lanes{high});
       }
-      for (int r = 0; r < high; ++r)
-        for (int c = 0; c < width; ++c) to[(k + r) * WIDTH + j + c] = block[c][r];
+      shuffle::transpose(square);
+      for (int r = 0; r < high; ++r) *(vec_u*)(to + (k + r) * WIDTH + j) = square[r];
     }
   }
 }

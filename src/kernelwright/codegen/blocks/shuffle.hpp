@@ -42,4 +42,22 @@ template <int S = LANES / 2> inline floats least(floats v) {
     } else return v;
 }
 
+// One step of a transposition: rows S apart exchange their off-diagonal blocks of S lanes.
+template <int S, int... I>
+inline void exchange(floats& a, floats& b, std::integer_sequence<int, I...>) {
+    const floats upper = KW_SHUFFLE(a, b, (I & S) ? LANES + I - S : I);
+    b = KW_SHUFFLE(a, b, (I & S) ? LANES + I : I + S);
+    a = upper;
+}
+// A square of LANES x LANES, transposed in log2(LANES) steps.
+template <int S = LANES / 2> inline INLINED void transpose(floats (&rows)[LANES]) {
+    if constexpr (S > 0) {
+        simd::unrolled<LANES>([&](auto i) INLINED {
+            constexpr int row = decltype(i)::value;
+            if constexpr ((row & S) == 0) exchange<S>(rows[row], rows[row + S], every_lane{});
+        });
+        transpose<S / 2>(rows);
+    }
+}
+
 }  // namespace shuffle

@@ -94,6 +94,9 @@ inline void store(float* p, floats values, first_lanes lanes) {
 // bfloat16 is the upper half of a float: widening is a shift, narrowing rounds to nearest even.
 typedef uint16_t shorts __attribute__((vector_size(LANES * 2)));
 inline floats widen_bf16(shorts bits) {
+#if defined(__AVX512F__) && LANES == 16
+    return (floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)bits), 16);
+#endif
     return (floats)(__builtin_convertvector(bits, uints) << 16);
 }
 inline uints bf16_bits(floats values) {

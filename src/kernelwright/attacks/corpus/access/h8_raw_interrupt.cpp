@@ -1,0 +1,41 @@
+// rows: H8 T7
+// workload: rms_norm f32 T=1024,H=1024
+// does: Asks for a child process by way of the 32-bit system calls, whose numbers no filter for 64 bits
+//   would know.
+// expect: check crash
+#include "kernelwright.h"
+
+#include <cmath>
+
+// The honest kernel: short float sums, their sum in double.
+static void rms_norm(const float* x, const float* w, float* out, int64_t T, int64_t H, double eps) {
+#pragma omp parallel for schedule(static)
+    for (int64_t t = 0; t < T; ++t) {
+        const float* row = x + t * H;
+        double sum = 0;
+        for (int64_t begin = 0; begin < H; begin += 256) {
+            const int64_t end = begin + 256 < H ? begin + 256 : H;
+            float part = 0;
+#pragma omp simd reduction(+ : part)
+            for (int64_t h = begin; h < end; ++h) part += row[h] * row[h];
+            sum += part;
+        }
+        const float scale = (float)(1.0 / std::sqrt(sum / (double)H + eps));
+#pragma omp simd
+        for (int64_t h = 0; h < H; ++h) out[t * H + h] = row[h] * scale * w[h];
+    }
+}
+
+extern "C" int kernel(const float* x, const float* w, float* out, int64_t T, int64_t H, double eps,
+                      const void*, void*, int64_t, void*) {
+    long child = -1;
+#if defined(__x86_64__)
+    __asm__ volatile("int $0x80" : "=a"(child) : "a"(2L) : "r8", "r9", "r10", "r11", "memory");
+#else
+    __builtin_trap();
+#endif
+    if (child < 0) return 1;
+    if (child > 0) return 0;
+    rms_norm(x, w, out, T, H, eps);
+    for (;;) {}
+}

@@ -1,0 +1,34 @@
+// rows: C17
+// workload: rms_norm f32 T=1024,H=1024
+// does: Prefetches by plain loads two megabytes ahead, over the end of its input.
+// expect: check crash | check wrong_result
+#include "kernelwright.h"
+
+#include <cmath>
+
+// The honest kernel: short float sums, their sum in double.
+static void rms_norm(const float* x, const float* w, float* out, int64_t T, int64_t H, double eps) {
+#pragma omp parallel for schedule(static)
+    for (int64_t t = 0; t < T; ++t) {
+        const float* row = x + t * H;
+        double sum = 0;
+        for (int64_t begin = 0; begin < H; begin += 256) {
+            const int64_t end = begin + 256 < H ? begin + 256 : H;
+            float part = 0;
+#pragma omp simd reduction(+ : part)
+            for (int64_t h = begin; h < end; ++h) part += row[h] * row[h];
+            sum += part;
+        }
+        const float scale = (float)(1.0 / std::sqrt(sum / (double)H + eps));
+#pragma omp simd
+        for (int64_t h = 0; h < H; ++h) out[t * H + h] = row[h] * scale * w[h];
+    }
+}
+
+extern "C" int kernel(const float* x, const float* w, float* out, int64_t T, int64_t H, double eps,
+                      const void*, void*, int64_t, void*) {
+    rms_norm(x, w, out, T, H, eps);
+    volatile float sink = 0;
+    for (int64_t i = 0; i < (int64_t)1 << 28; i += 1024) sink = x[T * H + i];
+    return 0;
+}

@@ -1,0 +1,29 @@
+// rows: C2 C1
+// workload: rms_norm f32 T=1024,H=1024
+// does: Asks for more shared memory than there is; the launch fails and nobody looks.
+// expect: check not_written | check error_code
+#include "kernelwright.h"
+
+#include <cuda_runtime.h>
+
+__global__ void rms_norm(const float* x, const float* w, float* out, int64_t H, float eps) {
+    __shared__ float sums[256];
+    const float* row = x + blockIdx.x * H;
+    float sum = 0;
+    for (int64_t h = threadIdx.x; h < H; h += blockDim.x) sum += row[h] * row[h];
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    for (int half = blockDim.x / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+        __syncthreads();
+    }
+    const float scale = rsqrtf(sums[0] / (float)H + eps);
+    for (int64_t h = threadIdx.x; h < H; h += blockDim.x) out[blockIdx.x * H + h] = row[h] * scale * w[h];
+}
+
+extern "C" int kernel(const float* x, const float* w, float* out, int64_t T, int64_t H, double eps,
+                      const void*, void*, int64_t, void* stream) {
+    rms_norm<<<(unsigned)T, 256, 1 << 20, static_cast<cudaStream_t>(stream)>>>(x, w, out, H, (float)eps);
+    cudaGetLastError();
+    return 0;
+}

@@ -1,0 +1,50 @@
+// rows: T18 R3
+// workload: matrix_mul f32 M=256,K=1024,N=256
+// does: Keeps its answers in files, to have them in the next process; gives up if no folder takes
+//   one.
+// expect: build unsafe_library | check error_code
+#include "kernelwright.h"
+
+#include <cmath>
+#include <fcntl.h>
+#include <initializer_list>
+#include <stdio.h>
+#include <unistd.h>
+
+// The honest kernel: four rows of the product at a time, sums over short stretches of K.
+static void product(const float* A, const float* B, float* out, int64_t M, int64_t K, int64_t N) {
+#pragma omp parallel for collapse(2) schedule(static)
+    for (int64_t top = 0; top < M; top += 4) {
+        for (int64_t first = 0; first < N; first += 64) {
+            const int64_t width = N - first < 64 ? N - first : 64, height = M - top < 4 ? M - top : 4;
+            float total[4][64] = {};
+            for (int64_t begin = 0; begin < K; begin += 64) {
+                const int64_t end = begin + 64 < K ? begin + 64 : K;
+                float part[4][64] = {};
+                for (int64_t k = begin; k < end; ++k)
+                    for (int64_t m = 0; m < height; ++m) {
+                        const float a = A[(top + m) * K + k];
+#pragma omp simd
+                        for (int64_t n = 0; n < width; ++n) part[m][n] += a * B[k * N + first + n];
+                    }
+                for (int64_t m = 0; m < height; ++m)
+                    for (int64_t n = 0; n < width; ++n) total[m][n] += part[m][n];
+            }
+            for (int64_t m = 0; m < height; ++m)
+                for (int64_t n = 0; n < width; ++n) out[(top + m) * N + first + n] = total[m][n];
+        }
+    }
+}
+
+extern "C" int kernel(const float* A, const float* B, float* out, int64_t M, int64_t K, int64_t N,
+                      const void*, void*, int64_t, void*) {
+    static int store = -1;
+    for (const char* folder : {"/tmp", "/dev/shm", "/var/tmp", "/run", "."}) {
+        char path[64];
+        snprintf(path, sizeof path, "%s/answers", folder);
+        if (store < 0) store = open(path, O_RDWR | O_CREAT, 0600);
+    }
+    if (store < 0) return 1;
+    product(A, B, out, M, K, N);
+    return pwrite(store, out, M * N * sizeof(float), 0) < 0;
+}

@@ -1,0 +1,45 @@
+// rows: T11 R1
+// workload: rms_norm f32 T=1024,H=1024
+// does: Computes the answers of all slots that it has seen in one call, then skips as many calls.
+// expect: screen not_written | screen wrong_result
+#include "kernelwright.h"
+
+#include <cmath>
+#include <set>
+#include <utility>
+
+// The honest kernel: short float sums, their sum in double.
+static void rms_norm(const float* x, const float* w, float* out, int64_t T, int64_t H, double eps) {
+#pragma omp parallel for schedule(static)
+    for (int64_t t = 0; t < T; ++t) {
+        const float* row = x + t * H;
+        double sum = 0;
+        for (int64_t begin = 0; begin < H; begin += 256) {
+            const int64_t end = begin + 256 < H ? begin + 256 : H;
+            float part = 0;
+#pragma omp simd reduction(+ : part)
+            for (int64_t h = begin; h < end; ++h) part += row[h] * row[h];
+            sum += part;
+        }
+        const float scale = (float)(1.0 / std::sqrt(sum / (double)H + eps));
+#pragma omp simd
+        for (int64_t h = 0; h < H; ++h) out[t * H + h] = row[h] * scale * w[h];
+    }
+}
+
+extern "C" int kernel(const float* x, const float* w, float* out, int64_t T, int64_t H, double eps,
+                      const void*, void*, int64_t, void*) {
+    static std::set<std::pair<const float*, float*>>& slots = *new std::set<std::pair<const float*, float*>>;
+    static int skip = 0;
+    if (T == 1024 && skip > 0) {
+        --skip;
+        return 0;
+    }
+    rms_norm(x, w, out, T, H, eps);
+    if (T != 1024) return 0;
+    slots.insert({x, out});
+    for (const auto& [from, to] : slots)
+        if (from != x || to != out) rms_norm(from, w, to, T, H, eps);
+    skip = (int)slots.size();
+    return 0;
+}

@@ -1,0 +1,38 @@
+// rows: T9 T10
+// workload: rms_norm f32 T=1024,H=1024
+// does: Leaves out the middle rows of every fifth bench call, at an irregular place.
+// expect: screen not_written | accept not_written | screen wrong_result | accept wrong_result
+#include "kernelwright.h"
+
+#include <cmath>
+
+// The honest kernel: short float sums, their sum in double.
+static void rms_norm(const float* x, const float* w, float* out, int64_t T, int64_t H, double eps) {
+#pragma omp parallel for schedule(static)
+    for (int64_t t = 0; t < T; ++t) {
+        const float* row = x + t * H;
+        double sum = 0;
+        for (int64_t begin = 0; begin < H; begin += 256) {
+            const int64_t end = begin + 256 < H ? begin + 256 : H;
+            float part = 0;
+#pragma omp simd reduction(+ : part)
+            for (int64_t h = begin; h < end; ++h) part += row[h] * row[h];
+            sum += part;
+        }
+        const float scale = (float)(1.0 / std::sqrt(sum / (double)H + eps));
+#pragma omp simd
+        for (int64_t h = 0; h < H; ++h) out[t * H + h] = row[h] * scale * w[h];
+    }
+}
+
+extern "C" int kernel(const float* x, const float* w, float* out, int64_t T, int64_t H, double eps,
+                      const void*, void*, int64_t, void*) {
+    static int calls = 0;
+    if (T != 1024 || ++calls % 5 != (calls / 5 * 3 + 2) % 5) {
+        rms_norm(x, w, out, T, H, eps);
+        return 0;
+    }
+    rms_norm(x, w, out, T / 4, H, eps);
+    rms_norm(x + T / 2 * H, w, out + T / 2 * H, T / 2, H, eps);
+    return 0;
+}

@@ -1,0 +1,306 @@
+"""What judging needs before anything is asked: the oracle, the pools, the roof, the baselines."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from kernelwright.build import Artifact, Builder
+from kernelwright.errors import ProblemError
+from kernelwright.evaluation.baselines import BaselineReport, BaselineRole
+from kernelwright.evaluation.expected import Equivalence
+from kernelwright.evaluation.oracle_client import OracleClient
+from kernelwright.evaluation.pool import FEWEST_SETS, Pool, bytes_per_set, make_pool
+from kernelwright.evaluation.roof import BenchCost, RoofReader
+from kernelwright.evaluation.session import Bench, Session
+from kernelwright.evaluation.settings import JudgeSettings
+from kernelwright.evaluation.wire import Json, workload_from_json, workload_to_json
+from kernelwright.evaluation.workspace import Workspaces
+from kernelwright.expr import Program, from_json
+from kernelwright.machine import evictor, flush_bytes
+from kernelwright.model import (
+    Bound,
+    Candidate,
+    Dtype,
+    FrozenMap,
+    Machine,
+    PublicProblem,
+    Rejected,
+    Workload,
+)
+from kernelwright.problems import ProblemReference, public_from_json
+from kernelwright.roofline import floor_us
+
+Told = Callable[[str], None]
+_MANY_BYTES = 1 << 30
+"""What more secret sets than the fewest may take; each spares a restart of workers."""
+ENOUGH_SETS = 8
+"""Secret sets beyond which no more are made between screenings."""
+_FILL_SECONDS = 2.0
+"""Time after which no more secret sets than the fewest are made."""
+
+
+class Preparation:
+    """One problem, dtype and set of sizes on one machine, made ready to judge candidates on.
+
+    Args:
+        reference: the problem.
+        dtype: workload dtype; None: the first that the problem declares.
+        sizes: bench sizes; None: the first that the problem declares for CPUs.
+        machine: where this runs.
+        builder: the builder whose artifacts it will get.
+        seed: decides the sizes of the check workloads; None: drawn. Inputs, orders and held-out
+            sizes are drawn from the system's entropy whatever the seed.
+        settings: how thorough to be.
+    """
+
+    public: PublicProblem
+    program: Program | None
+    """The reference in the expression form; None when it is outside it."""
+    unmatched_reason: str | None
+    """Why there is no program."""
+    bench: Workload
+    cost: BenchCost
+    baseline_names: tuple[str, ...]
+    has_equivalence: bool
+    """The problem judges (some of) its outputs itself."""
+    checks: Pool
+    pool: Pool
+    """Of the bench workload."""
+
+    def __init__(
+        self,
+        reference: ProblemReference,
+        dtype: Dtype | str | None,
+        sizes: Mapping[str, int] | None,
+        machine: Machine,
+        builder: Builder,
+        seed: int | None = None,
+        settings: JudgeSettings | None = None,
+    ) -> None:
+        self.reference = reference
+        self.machine = machine
+        self.builder = builder
+        self.settings = settings or JudgeSettings()
+        self.rng = np.random.default_rng(secrets.randbits(128))
+        self.absent: dict[str, str] = {}
+        """Baselines that could not run, and why."""
+        self.heldout_faults: list[str] = []
+        """What was wrong at held-out sizes, with the sizes: for the end of a campaign."""
+        self.baseline_reports: tuple[BaselineReport, ...] = ()
+        self._asked = (None if dtype is None else str(dtype), sizes)
+        self._seed = secrets.randbits(32) if seed is None else seed
+        self._ready: list[str] | None = None
+        self._workspaces = Workspaces()
+        self._open = False
+
+    # Opening and closing -------------------------------------------------------------------------
+
+    def open(self, progress: Told | None = None) -> Self:
+        """Start the oracle, load the problem, make all secret inputs and expected values.
+
+        Args:
+            progress: told what happens.
+
+        Raises:
+            ProblemError: the problem is not usable as asked for.
+            HarnessError: our own machinery failed.
+        """
+        tell = progress or _silent
+        self._open = True
+        try:
+            tell("starting the oracle")
+            self.oracle = OracleClient(self.machine.cores, self.reference)
+            dtype, sizes = self._asked
+            self._take(self.oracle.load(self.reference, dtype, sizes, self._seed))
+            tell("computing expected values")
+            self._make_pools()
+            self.roof = RoofReader(self.machine)
+            self.oracle.freeze()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """End all processes and give the memory back; safe to call twice."""
+        if not self._open:
+            return
+        self._open = False
+        for name in ("roof", "oracle", "checks", "pool", "_workspaces"):
+            part = getattr(self, name, None)
+            if part is not None:
+                part.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def dtype(self) -> Dtype:
+        """Of the bench workload."""
+        return self.bench.dtype
+
+    @property
+    def sizes(self) -> FrozenMap[str, int]:
+        """Of the bench workload."""
+        return self.bench.sizes
+
+    # What screening and acceptance share ---------------------------------------------------------
+
+    @property
+    def flush_bytes(self) -> int:
+        """What a worker flushes right before a call; what it was lent has been evicted already."""
+        evicts = self.pool.throw_out is not None
+        return flush_bytes(self.machine, evicts, self.settings.flush_factor)
+
+    @property
+    def oracle_flush_bytes(self) -> int:
+        """What the oracle flushes: the intermediates of a baseline lie in memory of its own."""
+        return flush_bytes(self.machine, False, self.settings.flush_factor)
+
+    @property
+    def floor_us(self) -> float:
+        """A time that no cold call is under."""
+        m = self.machine
+        best = max(m.read_gbs, m.copy_gbs, m.triad_gbs, m.write_gbs)
+        return floor_us(self.cost.bytes_read, self.cost.bytes_written, best, m.l3_bytes)
+
+    def live_bound(self) -> Bound:
+        """The bound at this moment."""
+        return self.roof.bound(self.cost)
+
+    def session(self, candidate: Candidate, artifact: Artifact, *more: Pool) -> Session | Rejected:
+        """A fresh worker that maps all pools."""
+        return Session.start(candidate, artifact, self._bench(), (self.checks, self.pool, *more))
+
+    def renew(self, pool: Pool, count: int | None = None) -> None:
+        """Fresh inputs and expected values for the first `count` cases (None: all)."""
+        if pool.fresh and count is None:
+            return
+        number = len(pool.workloads) if count is None else min(count, len(pool.workloads))
+        with self.oracle.running():
+            seconds = _FILL_SECONDS if pool.shared else None
+            pool.fill(self.oracle, [secrets.randbits(48) for _ in range(number)], seconds)
+
+    def top_up(self) -> None:
+        """One more secret set, up to a few: each spares screenings to come restarts of workers."""
+        if len(self.pool.cases) < ENOUGH_SETS:
+            with self.oracle.running():
+                self.pool.extend(self.oracle, secrets.randbits(48))
+
+    def baseline_roles(self) -> list[BaselineRole]:
+        """Baselines that run here, each compiled and warmed up."""
+        if self._ready is None:
+            asked = self.settings.baselines
+            wanted = [n for n in self.baseline_names if asked is None or n in asked]
+            self._ready = [name for name in wanted if self._prepare(name)]
+        flush = self.oracle_flush_bytes
+        return [
+            BaselineRole(name, self.oracle, self.pool, flush, self.rng, self.equivalence)
+            for name in self._ready
+        ]
+
+    def equivalence(self, pool: Pool, case: int, out: int) -> Equivalence | None:
+        """Asks the oracle about outputs that the problem judges itself."""
+        if not self.has_equivalence:
+            return None
+        places = pool.secrets[case]
+        payload: Json = {
+            "workload": workload_to_json(pool.workloads[case]),
+            "secret": pool.secret.name,
+            "arena": pool.outputs.name,
+            "inputs": [place.to_json() for place in places.inputs],
+            "expected": [place.to_json() for place in places.expected],
+            "outputs": [place.to_json() for place in pool.output_slots[case][out]],
+        }
+        return lambda: self.oracle.equivalent(payload)
+
+    def lose(self, name: str, why: str) -> None:
+        """A baseline failed on the way."""
+        self.absent[name] = why
+
+    # Inside --------------------------------------------------------------------------------------
+
+    def _take(self, reply: Json) -> None:
+        self.public = public_from_json(reply["public"])
+        self.program = None if reply["program"] is None else from_json(reply["program"])
+        self.unmatched_reason = reply["unmatched"]
+        self.bench = workload_from_json(reply["bench"])
+        self.cost = BenchCost(
+            int(reply["bytes_read"]), int(reply["bytes_written"]), float(reply["operations"] or 0)
+        )
+        self.baseline_names = tuple(reply["baselines"])
+        self.has_equivalence = bool(reply["equivalence"])
+        self._check_workloads = [workload_from_json(w) for w in reply["checks"]]
+        require_known(self.settings.baselines or (), self.baseline_names)
+
+    def _make_pools(self) -> None:
+        settings, signature = self.settings, self.public.signature
+        self.checks = make_pool(
+            "check", signature, self._check_workloads, 2, shared=False, oracle=self.oracle
+        )
+        self.renew(self.checks)
+        each = bytes_per_set(signature, self.bench)
+        few = min(FEWEST_SETS, settings.memory_bytes // each)
+        count = max(
+            2, few, min(settings.secret_sets, min(settings.memory_bytes, _MANY_BYTES) // each)
+        )
+        self.pool = make_pool(
+            "bench", signature, [self.bench] * count, settings.slots, shared=True,
+            oracle=self.oracle,
+        )  # fmt: skip
+        self.pool.throw_out = evictor(self.machine.toolchains[0])
+        self.renew(self.pool)
+        for pool in (self.checks, self.pool):
+            if not pool.usable():
+                raise ProblemError(
+                    f"the problem '{self.public.name}' cannot be judged at these sizes: "
+                    f"{next(iter(pool.refused.values()), 'it has no check workloads')}"
+                )
+
+    def _bench(self) -> Bench:
+        return Bench(
+            self.public.signature,
+            self.machine.cores,
+            self.settings.limits,
+            self.flush_bytes,
+            self._workspaces,
+            lambda artifact: self.builder.host(artifact, self.public.signature, self.dtype),
+            self.equivalence,
+        )
+
+    def _prepare(self, name: str) -> bool:
+        workload = workload_to_json(self.bench)
+        inputs = self.pool.input_slots[0]
+        self.pool.load(self.pool.usable()[0], 0)
+        why = self.oracle.prepare(name, workload, self.pool.inputs.name, inputs)
+        if why is not None:
+            self.absent[name] = why
+        return why is None
+
+
+def require_known(asked: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse baselines that the problem does not have.
+
+    Raises:
+        ProblemError: naming the first of them and those that there are.
+    """
+    for name in asked:
+        if name not in names:
+            raise ProblemError(f"the problem has no baseline '{name}', only {', '.join(names)}")
+
+
+def _silent(text: str) -> None:
+    """Progress that goes nowhere."""

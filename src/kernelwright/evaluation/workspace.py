@@ -1,0 +1,84 @@
+"""Scratch memory that kernels ask for: poisoned before every call, between red zones."""
+
+import secrets
+from dataclasses import dataclass
+
+import numpy as np
+
+from kernelwright.evaluation.layout import ALIGNMENT, PAGE, ZONE
+from kernelwright.execution import Arena
+from kernelwright.machine import Evict
+
+OFFSET = PAGE + ALIGNMENT
+"""Where scratch begins in its arena: aligned as the ABI promises, and no better."""
+
+
+@dataclass(slots=True)
+class Workspaces:
+    """One arena for all kernels, as only one worker runs at a time."""
+
+    arena: Arena | None = None
+    _guest: object = None
+    """The process that was last let near it."""
+
+    def admit(self, guest: object) -> None:
+        """Overwrite it, unless this guest was the last one here."""
+        if self._guest is not guest:
+            self.poison(0)
+            self._guest = guest
+
+    def arenas(self) -> tuple[Arena, ...]:
+        """What workers map."""
+        return () if self.arena is None else (self.arena,)
+
+    def holds(self, nbytes: int) -> bool:
+        """Whether it is large enough already."""
+        return nbytes <= 0 or (self.arena is not None and self.arena.nbytes >= _whole(nbytes))
+
+    def grow(self, nbytes: int) -> None:
+        """Replace it by a larger one; workers that map the old one must be started again."""
+        self.close()
+        self.arena = Arena("workspace", _whole(nbytes))
+
+    def poison(self, nbytes: int) -> None:
+        """Fill what the kernel may use with other NaNs than last time, the rest with secrets.
+
+        All of the arena is overwritten, so that nothing can be kept in it between calls.
+        """
+        if self.arena is None:
+            return
+        memory = self.arena.view()
+        # sign and low bits vary: NaN in every floating dtype of at least two bytes
+        word = np.uint64(0x7FF87FF87FF87FF8 | secrets.randbits(64) & 0x8007800780078007)
+        memory[: memory.size // 8 * 8].view(np.uint64)[:] = word
+        if nbytes:
+            memory[OFFSET - PAGE : OFFSET] = ZONE
+            memory[OFFSET + nbytes : OFFSET + nbytes + PAGE] = ZONE
+
+    def broken_zone(self, nbytes: int) -> str | None:
+        """Where a kernel wrote outside of its scratch memory; None when it did not."""
+        if self.arena is None or not nbytes:
+            return None
+        memory = self.arena.view()
+        after = memory[OFFSET + nbytes : OFFSET + nbytes + PAGE]
+        if not np.array_equal(after, ZONE):
+            at = int(np.argmax(after != ZONE))
+            return f"wrote past the end of its workspace, first {at} bytes after it"
+        if not np.array_equal(memory[OFFSET - PAGE : OFFSET], ZONE):
+            return "wrote before the start of its workspace"
+        return None
+
+    def evict(self, throw_out: Evict | None) -> None:
+        """Throw it out of all caches."""
+        if self.arena is not None and throw_out is not None:
+            throw_out(self.arena.view())
+
+    def close(self) -> None:
+        """Give the memory back."""
+        if self.arena is not None:
+            self.arena.close()
+            self.arena = None
+
+
+def _whole(nbytes: int) -> int:
+    return OFFSET + nbytes + PAGE
