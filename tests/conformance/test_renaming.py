@@ -19,13 +19,13 @@ MACHINE = Machine(
 def _families(reference, dtype):
     problem = load_problem(reference)
     sizes = problem.bench_workload(None, dtype).sizes
-    program = trace_program(problem)
+    program = trace_program(problem, dtype)
     found = codegen.families(program, dtype, MACHINE, sizes, "kernel")
     return found + recipes.families(program, dtype, MACHINE, sizes, "kernel")
 
 
 NOTHING_OFFERED = {
-    "attention_gqa_causal", "cross_entropy_loss", "histogram",
+    "attention_gqa_causal", "cross_entropy_loss",
     "paged_decode_attention", "softmax_attention", "spmv_csr", "topk_rows",
 }  # fmt: skip
 """Problems that no generator and no recipe takes yet."""

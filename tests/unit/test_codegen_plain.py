@@ -57,7 +57,7 @@ def in_the_form():
 def test_every_shipped_problem_in_the_form_has_a_right_minimal_kernel(name, dtype, tmp_path):
     problem = load_problem(suite.find(name))
     signature = problem.signature
-    kernel = build(plain_kernel(signature, trace_program(problem), dtype), tmp_path)
+    kernel = build(plain_kernel(signature, trace_program(problem, dtype), dtype), tmp_path)
     sizes = FrozenMap({n: 5 + 2 * i for i, n in enumerate(problem.size_names)})
     scalars = problem.default_scalars(sizes)
     inputs = problem.make_inputs(Workload(name, dtype, sizes, scalars), seed=3)

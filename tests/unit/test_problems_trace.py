@@ -14,7 +14,7 @@ from kernelwright.expr import evaluate, from_json, pretty, simplify, to_json
 from kernelwright.model import Dtype, ScalarArgument, Signature, TensorArgument
 from kernelwright.problems.rounding import computing_for, round_to
 from kernelwright.problems.trace import trace
-from kernelwright.problems.trace_settings import draw_inputs
+from kernelwright.problems.trace_settings import Drawn
 from kernelwright.problems.trace_unify import Setting
 
 _TYPES = {"i": Dtype.I64, "i32": Dtype.I32, "u8": Dtype.U8, "b": Dtype.BOOL}
@@ -271,7 +271,7 @@ def _check(name, program, function, signature, sizes, run):
             scalars[scalar.name] = bool(run % 2)
         else:
             scalars[scalar.name] = scalar.default * (run + 1)
-    tensors = draw_inputs(signature, Setting(sizes, scalars), torch.float64)
+    tensors = Drawn(function, signature).inputs(Setting(sizes, scalars), torch.float64)
     with computing_for(Dtype.BF16), torch.no_grad():
         expected = function(**{n: t.clone() for n, t in tensors.items()}, **scalars)
     expected = expected if isinstance(expected, list | tuple) else (expected,)

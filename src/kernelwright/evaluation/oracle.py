@@ -76,7 +76,7 @@ class Oracle:
         self._baselines = baselines(problem)
         program, unmatched, counted = None, None, None
         try:
-            traced = trace_program(problem)
+            traced = trace_program(problem, bench.dtype)
             program, counted = to_json(traced), operations(traced, bench.sizes)
         except Unsupported as error:
             unmatched = str(error)

@@ -8,6 +8,7 @@ from math import prod
 
 from kernelwright.expr.kinds import Kinds
 from kernelwright.expr.nodes import Apply, Axis, Node, Program, Reduce, Scan, substitute, walk
+from kernelwright.expr.scatter import condition_of, picked_by
 from kernelwright.expr.simplify import axis_extents, free_names
 from kernelwright.model import evaluate_dimension
 
@@ -18,8 +19,9 @@ def operations(program: Program, sizes: Mapping[str, int]) -> float:
     """Floating point operations at these sizes (a fused multiply-add counts 2).
 
     Each distinct term is computed once for each value of the index variables that it depends on:
-    what is invariant in a loop counts once, whatever the loop. Index arithmetic, selections and
-    conversions count nothing; every other operation, a transcendental one too, counts 1.
+    what is invariant in a loop counts once, whatever the loop; a scattered sum counts its sources,
+    whatever the number of targets. Index arithmetic, selections, conversions and counting by
+    conditions on integers count nothing; every other operation, a transcendental one too, counts 1.
     """
     program = _common_axes(program)
     extents = {a: evaluate_dimension(d, sizes) for a, d in axis_extents(program).items()}
@@ -28,7 +30,9 @@ def operations(program: Program, sizes: Mapping[str, int]) -> float:
     total = 0.0
     for node in walk(*bodies):
         if isinstance(node, Reduce | Scan):
-            points = free[node.body] | {node.axis}
+            if _counts_indices(node, kinds):
+                continue
+            points = (free[node.body] | {node.axis}) - _picked(node, free[node])
         elif isinstance(node, Apply) and node.op not in _FREE and not _of_indices(node, kinds):
             points = free[node]
         else:
@@ -36,6 +40,21 @@ def operations(program: Program, sizes: Mapping[str, int]) -> float:
         factor = 2.0 if isinstance(node, Apply) and node.op == "fma" else 1.0
         total += factor * prod(extents[axis] for axis in points)
     return total
+
+
+def _counts_indices(node: Reduce | Scan, kinds: Kinds) -> bool:
+    """Whether a sum counts how often a condition on integers holds."""
+    condition = condition_of(node)
+    counting = kinds.of(node) == "int" and isinstance(condition, Apply)
+    return counting and isinstance(condition, Apply) and _of_indices(condition, kinds)
+
+
+def _picked(node: Reduce | Scan, free: frozenset[str]) -> frozenset[str]:
+    """The axis that a scattered sum is picked by: each source is added to one target."""
+    condition = condition_of(node)
+    if condition is None:
+        return frozenset()
+    return frozenset(a for a in free if picked_by(condition, a, node.axis) is not None)
 
 
 def _of_indices(node: Apply, kinds: Kinds) -> bool:

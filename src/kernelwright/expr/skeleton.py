@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from kernelwright.expr import contraction, pairs, pairwise, rowwise, scan, stencil, windows
+from kernelwright.expr import (
+    contraction,
+    pairs,
+    pairwise,
+    rowwise,
+    scan,
+    scatter,
+    stencil,
+    windows,
+)
 from kernelwright.expr.nodes import Program, Reduce, Scan, walk
 
 SKELETONS = (
@@ -12,6 +21,7 @@ SKELETONS = (
     "pairwise reduce",
     "stencil",
     "scan",
+    "histogram/scatter",
     "none",
 )
 
@@ -22,6 +32,8 @@ def skeleton(program: Program) -> str:
         isinstance(node, Reduce | Scan) for node in walk(*(o.body for o in program.outputs))
     ):
         return "pointwise" if stencil.match(program) is None else "stencil"
+    if scatter.scatters(program):
+        return "histogram/scatter"
     if contraction.match(program) is not None:
         return "contraction with epilogue"
     if pairwise.match(program) is not None or pairs.match(program) is not None:

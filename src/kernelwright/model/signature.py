@@ -1,7 +1,7 @@
 """The typed signature of a problem: what the kernel ABI is derived from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -73,6 +73,14 @@ class Signature:
         scalars = {scalar.name for scalar in self.scalars}
         names = (n for t in self.tensors for dim in t.dims for n in dimension_names(dim))
         return tuple(dict.fromkeys(n for n in names if n not in scalars))
+
+    def resolved(self, dtype: Dtype) -> "Signature":
+        """The same signature with a fixed dtype in place of the workload's."""
+
+        def fixed(tensors: tuple[TensorArgument, ...]) -> tuple[TensorArgument, ...]:
+            return tuple(replace(t, dtype=t.resolve(dtype)) for t in tensors)
+
+        return Signature(fixed(self.inputs), fixed(self.outputs), self.scalars)
 
     def prototype(self, entry: str, dtype: Dtype) -> str:
         """The C prototype of a kernel for one workload dtype, without `extern "C"`."""

@@ -26,42 +26,59 @@ from kernelwright.problems import (
     trace_gather,
     trace_pointwise,
     trace_reductions,
+    trace_scatter,
     trace_views,
 )
 from kernelwright.problems.rounding import computing_for
 from kernelwright.problems.trace_call import LOWERINGS, Array, Call, Context, Number, cast
 from kernelwright.problems.trace_record import Ref, Tape, record
-from kernelwright.problems.trace_settings import draw_inputs, settings_for
+from kernelwright.problems.trace_settings import Drawn, settings_for
 from kernelwright.problems.trace_unify import Setting, Unifier
 
 if TYPE_CHECKING:
-    from kernelwright.problems.declaration import Problem
+    from kernelwright.problems.declaration import InputMaker, Problem
 
 __all__ = ["trace", "trace_program"]
 
-_LOWERED_BY = (trace_convolution, trace_gather, trace_pointwise, trace_reductions, trace_views)
+_LOWERED_BY = (
+    trace_convolution, trace_gather, trace_pointwise, trace_reductions, trace_scatter, trace_views,
+)  # fmt: skip
 _MULTIPLES = (1, 2, 8, 64, 128)
 """Sizes are tried as multiples of these: a reference may split an axis into blocks."""
 
 Ranges = Mapping[str, tuple[int, int]]
 
 
-def trace_program(problem: Problem) -> Program:
+def trace_program(problem: Problem, dtype: Dtype | None = None) -> Program:
     """The expression form of a problem's reference.
+
+    Args:
+        problem: what is traced; its `normal` inputs say which integers the reference may meet.
+        dtype: that of the workload, by default the problem's first. The form is the same for all
+            floating dtypes; an integer one becomes the fixed element type of the signature.
 
     Raises:
         Unsupported: the reference is outside the form; the message names the operation.
     """
-    return trace(problem.function, problem.signature, problem.ranges)
+    signature, dtype = problem.signature, dtype or problem.dtypes[0]
+    if not dtype.is_float:
+        signature = signature.resolved(dtype)
+    return trace(problem.function, signature, problem.ranges, problem.makers.get("normal"))
 
 
-def trace(function: Callable[..., Any], signature: Signature, ranges: Ranges) -> Program:
+def trace(
+    function: Callable[..., Any],
+    signature: Signature,
+    ranges: Ranges,
+    maker: InputMaker | None = None,
+) -> Program:
     """The expression form of a reference.
 
     Args:
         function: the reference; tensors and scalars are passed by their names.
         signature: its inputs, outputs and scalars.
         ranges: least and greatest size by dimension name; an absent name is unlimited.
+        maker: makes the integer inputs; those that it leaves out hold zeros and ones.
 
     Returns:
         The program in simplest form, checked against the reference at sizes not traced.
@@ -72,7 +89,7 @@ def trace(function: Callable[..., Any], signature: Signature, ranges: Ranges) ->
     refusal = Unsupported("the reference cannot run at any size that was tried")
     for multiple in _MULTIPLES:
         try:
-            return _trace_at(function, signature, ranges, multiple)
+            return _trace_at(Drawn(function, signature, maker), ranges, multiple)
         except Unsupported as error:
             raise error from None
         except RecursionError:
@@ -94,9 +111,8 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def _trace_at(
-    function: Callable[..., Any], signature: Signature, ranges: Ranges, multiple: int
-) -> Program:
+def _trace_at(drawn: Drawn, ranges: Ranges, multiple: int) -> Program:
+    signature = drawn.signature
     flags = [scalar.name for scalar in signature.scalars if scalar.kind == "bool"]
     if len(flags) > 3:
         raise Unsupported("more than three bool parameters")
@@ -104,8 +120,8 @@ def _trace_at(
     for values in itertools.product((False, True), repeat=len(flags)):
         chosen = dict(zip(flags, values, strict=True))
         *settings, unseen = settings_for(signature, ranges, multiple, chosen)
-        program = _trace_settings(function, signature, settings)
-        _verify(function, program, unseen)
+        program = _trace_settings(drawn, settings)
+        _verify(drawn, program, unseen)
         bodies[values] = program.outputs
     return simplify(Program(signature, _by_flags(flags, bodies)))
 
@@ -130,11 +146,10 @@ def _by_flags(
     return tuple(merged)
 
 
-def _trace_settings(
-    function: Callable[..., Any], signature: Signature, settings: Sequence[Setting]
-) -> Program:
+def _trace_settings(drawn: Drawn, settings: Sequence[Setting]) -> Program:
+    function, signature = drawn.function, drawn.signature
     tapes = [
-        record(function, draw_inputs(signature, setting, torch.float32), dict(setting.scalars))
+        record(function, drawn.inputs(setting, torch.float32), dict(setting.scalars))
         for setting in settings
     ]
     declared = [dim for tensor in signature.tensors for dim in tensor.dims]
@@ -225,16 +240,16 @@ def _kind(dtype: torch.dtype) -> Kind:
     return "float" if dtype.is_floating_point else "bool" if dtype is torch.bool else "int"
 
 
-def _verify(function: Callable[..., Any], program: Program, setting: Setting) -> None:
+def _verify(drawn: Drawn, program: Program, setting: Setting) -> None:
     """Compare the program with the reference in float64, at a setting that was not traced.
 
     Raises:
         Unsupported: they differ: the reference depends on sizes or scalars in an unseen way.
     """
     signature = program.signature
-    tensors = draw_inputs(signature, setting, torch.float64)
+    tensors = drawn.inputs(setting, torch.float64)
     with torch.no_grad(), computing_for(Dtype.F32):
-        result = function(**{n: t.clone() for n, t in tensors.items()}, **setting.scalars)
+        result = drawn.function(**{n: t.clone() for n, t in tensors.items()}, **setting.scalars)
     expected = result if isinstance(result, list | tuple) else (result,)
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     actual = evaluate(program, arrays, setting.scalars, setting.sizes, Dtype.F32)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from random import Random
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from kernelwright.errors import Unsupported
 from kernelwright.model import (
     Dtype,
+    FrozenMap,
     Scalar,
     ScalarArgument,
     Signature,
@@ -18,6 +21,9 @@ from kernelwright.model import (
     dimension_names,
 )
 from kernelwright.problems.trace_unify import Setting
+
+if TYPE_CHECKING:
+    from kernelwright.problems.declaration import InputMaker
 
 RUNS = 4
 """Three to trace, and one to check with."""
@@ -118,12 +124,31 @@ def _scalar(scalar: ScalarArgument, run: int, flags: Mapping[str, bool]) -> Scal
     return start * factor if start else (0.0, 0.2318281, 0.1353982, 0.0931472)[run]
 
 
-def draw_inputs(
-    signature: Signature, setting: Setting, dtype: torch.dtype
-) -> dict[str, torch.Tensor]:
-    """Distinct small random inputs, the same for the same sizes; floats positive and negative."""
-    generator = torch.Generator().manual_seed(7)
-    return {t.name: _draw(t, setting, dtype, generator) for t in signature.inputs}
+@dataclass(frozen=True)
+class Drawn:
+    """A reference, and how its inputs are drawn."""
+
+    function: Callable[..., Any]
+    signature: Signature
+    maker: InputMaker | None = None
+    """Makes the integers that the reference may meet; without it they are zeros and ones."""
+
+    def inputs(self, setting: Setting, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """Small distinct inputs, the same for the same sizes; floats positive and negative."""
+        generator = torch.Generator().manual_seed(7)
+        made: Mapping[str, torch.Tensor] = {}
+        if self.maker is not None and any(_is_integer(t) for t in self.signature.inputs):
+            made = self.maker(FrozenMap(setting.sizes), FrozenMap(setting.scalars), generator)
+        return {
+            t.name: made[t.name].to(_TORCH[t.dtype])
+            if t.dtype is not None and _is_integer(t) and t.name in made
+            else _draw(t, setting, dtype, generator)
+            for t in self.signature.inputs
+        }
+
+
+def _is_integer(tensor: TensorArgument) -> bool:
+    return not (tensor.dtype is None or tensor.dtype.is_float or tensor.dtype is Dtype.BOOL)
 
 
 def _draw(
