@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import kernelwright.build
+from kernelwright.machine.facts import isa_flags
 from kernelwright.model import Dtype, Machine, Toolchain
 
 _INCLUDE = Path(kernelwright.build.__file__).parent / "include"
@@ -22,11 +23,11 @@ _NUMPY = {Dtype.F32: np.float32, Dtype.BF16: np.uint16, Dtype.I64: np.int64, Dty
 
 
 def this_machine():
-    flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
+    flags = isa_flags()  # asks for the matrix unit as well
     bits = 512 if "avx512f" in flags else 256 if "avx2" in flags else 128
     chains = tuple(Toolchain(c, c, "", "", 2) for c in COMPILERS)
     caches = (32 << 10, 1 << 20, 32 << 20)
-    return Machine("here", "cpu", 2, bits, tuple(flags), *caches, 1 << 34, "linux", chains)
+    return Machine("here", "cpu", 2, bits, flags, *caches, 1 << 34, "linux", chains)
 
 
 @cache

@@ -70,12 +70,12 @@ SIZES = [
 ]
 
 
-def family_of(name, dtype, sizes=None):
+def family_of(name, dtype, sizes=None, wanted="contraction"):
     function, signature = CASES[name]
     program = trace(function, signature, {})
     found = contraction.families(program, dtype, this_machine(), sizes or SIZES[-1], "kernel")
-    assert len(found) == 1
-    return program, found[0]
+    (family,) = [family for family in found if family.name == wanted]
+    return program, family
 
 
 def check(program, library, dtype, sizes, seed=0):
@@ -162,6 +162,47 @@ def test_dot_products_of_pairs(name, compiler, changes, dot):
         check(program, library, Dtype.BF16, sizes)
 
 
+needs_matrix_unit = pytest.mark.skipif(
+    "amx_bf16" not in ISA, reason="this processor has no matrix unit"
+)
+
+
+@needs_matrix_unit
+@pytest.mark.parametrize(
+    ("name", "compiler", "changes"),
+    [
+        *((name, "g++", {}) for name in ("linear", "both_transposed", "swiglu", "axes")),
+        *(("linear", compiler, {"ORDER": 0, "PACK_B": 2}) for compiler in COMPILERS),
+        ("swiglu", "g++", {"PARTITION": 1, "KC": 64}),
+        ("left_transposed", "g++", {"AHEAD": 0, "ORDER": 0}),
+    ],
+)
+def test_the_matrix_unit(name, compiler, changes):
+    program, family = family_of(name, Dtype.BF16, wanted=contraction.MATRIX_UNIT)
+    library = build(family, SMALL | {"KC": 32, "MC": 32} | changes, compiler)
+    for sizes in SIZES:
+        check(program, library, Dtype.BF16, sizes)
+
+
+@needs_matrix_unit
+def test_the_matrix_unit_comes_first_where_all_operands_are_bfloat16():
+    for name, dtype, expected in (
+        ("matmul", Dtype.BF16, [contraction.MATRIX_UNIT, "contraction"]),
+        ("operands", Dtype.BF16, ["contraction"]),
+        ("matmul", Dtype.F32, ["contraction"]),
+    ):
+        function, signature = CASES[name]
+        program = trace(function, signature, {})
+        found = contraction.families(program, dtype, this_machine(), SIZES[-1], "kernel")
+        assert [family.name for family in found] == expected
+
+
+@needs_matrix_unit
+def test_every_tunable_of_the_matrix_unit_changes_the_binary():
+    _, family = family_of("matmul", Dtype.BF16, wanted=contraction.MATRIX_UNIT)
+    assert_every_tunable_changes_the_binary(family, {"PACK_B": 1, "ORDER": 0})
+
+
 @pytest.mark.skipif(len(DOTS) < 2, reason="this processor multiplies no pairs of bfloat16")
 def test_pairs_only_of_operands_that_are_bfloat16():
     _, family = family_of("matmul", Dtype.BF16)
@@ -185,8 +226,11 @@ def test_values_of_a_row_are_evaluated_once_per_row():
 
 def test_every_tunable_changes_the_binary():
     _, family = family_of("matmul", Dtype.F32)
-    first = dict(family.defaults[0])
-    small = first | {"MR": 4, "NV": 2, "UNROLL_K": 1, "FLAGS": "-O1 -march=native"}
+    assert_every_tunable_changes_the_binary(family, {"MR": 4, "NV": 2, "UNROLL_K": 1})
+
+
+def assert_every_tunable_changes_the_binary(family, changes):
+    small = dict(family.defaults[0]) | {"FLAGS": "-O1 -march=native"} | changes
     plain = binary(family.source, tuple(small.items()), "g++").read_bytes()
     names = {t.name: t for t in parse_declarations(family.source).tunables}
     for name, tunable in names.items():
@@ -207,8 +251,11 @@ def test_defaults_obey_their_constraints():
             assert set(values) == {t.name for t in declared.tunables}
 
 
-def test_defaults_for_pairs_obey_their_constraints():
-    _, family = family_of("matmul", Dtype.BF16)
+@pytest.mark.parametrize(
+    "wanted", ["contraction", pytest.param(contraction.MATRIX_UNIT, marks=needs_matrix_unit)]
+)
+def test_defaults_for_pairs_obey_their_constraints(wanted):
+    _, family = family_of("matmul", Dtype.BF16, wanted=wanted)
     declared = parse_declarations(family.source)
     for values in family.defaults:
         assert all(constraint.holds(values) for constraint in declared.constraints), values

@@ -4,9 +4,11 @@ import importlib.util
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import torch
 
 from kernelwright.deploy import WinnerFiles, isa_fingerprint, write_winner
 from kernelwright.errors import MachineError, ProblemError
+from kernelwright.machine.facts import isa_flags
 from kernelwright.model import (
     Candidate,
     Dtype,
@@ -86,7 +89,12 @@ CANDIDATE = Candidate(
 )
 
 
-def write(folder: Path, library: Path | None = None, compiler: str | None = None) -> WinnerFiles:
+def write(
+    folder: Path,
+    library: Path | None = None,
+    compiler: str | None = None,
+    candidate: Candidate = CANDIDATE,
+) -> WinnerFiles:
     reference = folder.parent / "problem_file.py"
     reference.write_text(REFERENCE)
     compiler = compiler or shutil.which("g++")
@@ -97,7 +105,7 @@ def write(folder: Path, library: Path | None = None, compiler: str | None = None
     )  # fmt: skip
     place = ProblemReference(str(reference), "scaled_pair")
     evidence = ("1.5 times eager.",)
-    return write_winner(folder, CANDIDATE, PUBLIC, Dtype.F32, place, machine, library, evidence)
+    return write_winner(folder, candidate, PUBLIC, Dtype.F32, place, machine, library, evidence)
 
 
 def load(files: WinnerFiles, name: str):
@@ -292,3 +300,42 @@ def test_a_winner_whose_compiler_is_not_here_is_refused(tmp_path):
     place = ProblemReference(str(tmp_path / "p.py"), None)
     with pytest.raises(MachineError, match="'g\\+\\+' of the winner"):
         write_winner(tmp_path / "run", CANDIDATE, PUBLIC, Dtype.F32, place, machine)
+
+
+ON_TILES = KERNEL.replace(
+    "    const int64_t W",
+    """    const struct alignas(64) {
+        uint8_t palette = 1, start_row = 0, zero[14] = {};
+        uint16_t row_bytes[16] = {64};
+        uint8_t rows[16] = {16};
+    } configuration;
+    _tile_loadconfig(&configuration);
+    _tile_zero(0);
+    _tile_release();
+    const int64_t W""",
+).replace("#include <stdlib.h>", "#include <immintrin.h>\n#include <stdlib.h>")
+
+
+@pytest.mark.skipif("amx_tile" not in isa_flags(), reason="this machine lends no matrix unit")
+def test_an_operator_asks_for_the_matrix_unit_that_its_kernel_uses(tmp_path):
+    """In a process of its own: what one asked for stays lent until it ends."""
+    files = write(tmp_path / "run", candidate=replace(CANDIDATE, source=ON_TILES))
+    program = """
+import sys, warnings
+import torch
+sys.path.insert(0, sys.argv[1])
+warnings.simplefilter("error")
+import best
+x, w = torch.randn(3, 8), torch.randn(8)
+torch.testing.assert_close(best.scaled_pair(x, 2.0, w), (x * 2.0 * w + 0.5, x.sum(-1)))
+"""
+    command = [sys.executable, "-c", program, str(files.operator.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    silent = files.operator.read_text().replace("not _ask_for_matrix_unit()", "False")
+    files.operator.write_text(silent)
+    assert subprocess.run(command, capture_output=True, timeout=120).returncode == -signal.SIGILL
+
+
+def test_an_operator_without_tiles_asks_for_nothing(winner):
+    assert "matrix_unit" not in winner[0].operator.read_text()

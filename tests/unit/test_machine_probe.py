@@ -21,7 +21,9 @@ def roof(tmp_path_factory):
 def test_rates_are_those_of_a_machine(roof):
     rates = roof.rates(("read", "copy", "triad", "write"))
     assert all(0.5 < rate < 5000 for rate in rates.values()), rates
-    assert 2 < roof.fma_gflops() < 100_000
+    assert 2 < roof.gflops() < 100_000
+    if "amx_bf16" in facts.isa_flags():
+        assert roof.gflops("bf16 products") > 0.5 * roof.gflops()
 
 
 def test_the_best_probe_is_the_roof(roof):
@@ -33,12 +35,13 @@ def test_the_best_probe_is_the_roof(roof):
 
 
 def test_a_round_is_short(roof):
-    times = []
-    for _ in range(7):
+    def round_s():
         begin = time.perf_counter()
         roof.measure(1, 1)
-        times.append(time.perf_counter() - begin)
-    assert min(times) < 0.05
+        return time.perf_counter() - begin
+
+    # whatever else this machine does, one of many rounds finds it quiet
+    assert any(round_s() < 0.05 for _ in range(200))
 
 
 def test_it_is_stopped_between_rounds(roof):

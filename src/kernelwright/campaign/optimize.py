@@ -23,7 +23,7 @@ from kernelwright.campaign.result import (
 )
 from kernelwright.campaign.standing import Leader
 from kernelwright.deploy import measure_operator, write_source, write_winner
-from kernelwright.errors import ArchiveError, MachineError, ProblemError
+from kernelwright.errors import ArchiveError, HarnessError, MachineError, ProblemError
 from kernelwright.evaluation import Judge, JudgeSettings
 from kernelwright.machine import probe
 from kernelwright.model import Candidate, Dtype, Machine, Measured, content_hash
@@ -206,12 +206,15 @@ def _write(
             evidence=evidence,
         )  # fmt: skip
     progress.stage("measuring the operator inside torch")
-    speed = measure_operator(folder, campaign.request.reference, judge.bench, campaign.machine)
-    return {
+    document: Document = {
         "best": candidate_document(candidate, str(winner.source)),
         "operator": str(winner.operator),
-        "operator_speed": speed.document(),
     }
+    try:
+        speed = measure_operator(folder, campaign.request.reference, judge.bench, campaign.machine)
+    except HarnessError as error:  # the verdict stands, whatever its operator does
+        return {**document, "operator_speed": None, "operator_speed_absent": str(error)}
+    return {**document, "operator_speed": speed.document()}
 
 
 def _searched(leader: Leader, verdict: Measured, baseline_us: Mapping[str, float]) -> float | None:

@@ -135,6 +135,7 @@ def machine_document(machine: Machine) -> Document:
         "copy_gbs": machine.copy_gbs,
         "triad_gbs": machine.triad_gbs,
         "fma_gflops": machine.fma_gflops,
+        "bf16_gflops": machine.bf16_gflops,
         "toolchains": {t.name: t.version for t in machine.toolchains},
         "missing": dict(machine.missing),
         "versions": dict(machine.versions),

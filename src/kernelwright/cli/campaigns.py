@@ -156,6 +156,8 @@ def _print_result(document: dict[str, Any], folder: Path) -> None:
     if best is not None:
         print(f"\nkernel    {best['path']}  {best['family']}  {text.assignments(best['tunables'])}")
         print(f"operator  {document['operator'] or 'none: ' + document['operator_absent']}")
+        if document.get("operator_speed_absent"):
+            print(f"          its speed is not known: {document['operator_speed_absent']}")
     print(f"report    {document['report']}")
     print(f"run       {folder}")
 

@@ -6,7 +6,7 @@ from typing import Any
 from kernelwright import suite
 from kernelwright.errors import ProblemError, Unsupported, UserError
 from kernelwright.execution import RoleProcess, python_view, serve
-from kernelwright.expr import Program, operations, pretty
+from kernelwright.expr import Program, operations, pretty, unit_of
 from kernelwright.expr import skeleton as skeleton_of
 from kernelwright.machine import probe
 from kernelwright.model import Dtype, Language, Signature
@@ -108,7 +108,8 @@ def _limiter(problem: Problem, program: Program | None) -> str:
     workload = problem.bench_workload(0, public.dtypes[0])
     cost = problem.cost_of(workload.sizes, workload.dtype)
     machine = probe()
-    rates = Rates("copy", machine.copy_gbs, machine.fma_gflops)
+    unit, peak = machine.arithmetic(unit_of(program, workload.dtype) if program else "fma")
+    rates = Rates("copy", machine.copy_gbs, peak, unit)
     count = cost.operations
     if count is None:
         count = operations(program, workload.sizes) if program else 0.0

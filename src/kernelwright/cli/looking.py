@@ -130,6 +130,8 @@ def probe(
     rates = (("read", found.read_gbs), ("copy", found.copy_gbs), ("triad", found.triad_gbs))
     print(f"memory     {', '.join(f'{name} {rate:.1f} GB/s' for name, rate in rates)}")
     print(f"fp32 FMA   {found.fma_gflops:.1f} GFLOP/s")
+    if found.bf16_gflops:
+        print(f"bf16       {found.bf16_gflops:.1f} GFLOP/s, products summed in fp32")
     note = isolation_note(found.isolation).removeprefix("isolation is ")
     print(f"isolation  {note or found.isolation}")
     for toolchain in found.toolchains:

@@ -38,7 +38,7 @@ def families(
 
 def predicts(family: Family) -> bool:
     """Whether `predicted_us` has a model of a family's schedule."""
-    return family.name in ("pointwise", "rowwise", "contraction")
+    return family.name in ("pointwise", "rowwise", "contraction", contraction.MATRIX_UNIT)
 
 
 def predicted_us(
@@ -50,7 +50,7 @@ def predicted_us(
     machine: Machine,
 ) -> float:
     """Time of one assignment by a simple model of its schedule, in microseconds, for ranking."""
-    if family.name == "contraction":
+    if family.name in ("contraction", contraction.MATRIX_UNIT):
         return contraction.predicted_us(values, program, sizes, dtype, machine)
     return rowwise.predicted_us(values, program, sizes, dtype, machine)
 

@@ -14,7 +14,14 @@ from kernelwright.codegen.assemble import (
     lane_choices,
     toolchain_choices,
 )
-from kernelwright.codegen.blocks import CONTRACTION, CONTRACTION_PAIRS, CONTRACTION_TILE, SHUFFLE
+from kernelwright.codegen.blocks import (
+    CONTRACTION,
+    CONTRACTION_AMX,
+    CONTRACTION_DOT,
+    CONTRACTION_PAIRS,
+    CONTRACTION_TILE,
+    SHUFFLE,
+)
 from kernelwright.codegen.contraction_lower import FlatContraction, lower
 from kernelwright.codegen.contraction_writer import MEMBERS, ContractionWriter
 from kernelwright.codegen.emit import Context
@@ -25,6 +32,9 @@ from kernelwright.expr.nodes import Program
 from kernelwright.expr.rowwise import Bound
 from kernelwright.model import Dtype, Family, Lineage, Machine, Signature, evaluate_dimension
 
+MATRIX_UNIT = "contraction on the matrix unit"
+_MATRIX_UNIT_TILE = {"DOT": 2, "LANES": 16, "MR": 32, "NV": 2, "UNROLL_K": 1, "PREFETCH": 0}
+"""The register tile that the unit has; the rest is what vectors would take."""
 _TUNABLE_NAMES = frozenset({
     "LANES", "MR", "NV", "KC", "MC", "NC", "PARTITION", "ORDER", "UNROLL_K", "PREFETCH", "PACK_B",
     "AHEAD", "DOT",
@@ -34,7 +44,7 @@ _TUNABLE_NAMES = frozenset({
 def families(
     program: Program, dtype: Dtype, machine: Machine, sizes: Mapping[str, int], entry: str
 ) -> tuple[Family, ...]:
-    """The contraction family of a program; empty when it is no contraction.
+    """The contraction families of a program, the fastest unit first; empty when it is none.
 
     Not covered, although they match: float64 workloads, and several column axes that do not move
     together.
@@ -52,22 +62,35 @@ def families(
     writer = ContractionWriter(context, flat)
     struct = writer.write()
     dots = dot_choices(machine) if writer.pairs() else ()
-    tunables = plan_tunables(flat, machine, sizes, writer.in_place(), dots)
-    source = _source(context, tunables, struct, entry)
-    lineage = Lineage("recipe", note="contraction")
-    return (Family("contraction", "cpp", entry, source, lineage, tunables.defaults()),)
+    in_vectors = plan_tunables(flat, machine, sizes, writer.in_place(), dots)
+    schedules = {"contraction": in_vectors}
+    if writer.pairs() and "amx_bf16" in machine.isa:
+        schedules = {MATRIX_UNIT: matrix_unit_tunables(flat, machine, sizes), **schedules}
+    return tuple(
+        Family(name, "cpp", entry, _source(context, name, tunables, struct, entry),
+               Lineage("recipe", note=name), tunables.defaults())
+        for name, tunables in schedules.items()
+    )  # fmt: skip
 
 
-def _source(context: Context, tunables: Tunables, struct: list[str], entry: str) -> str:
+def _source(
+    context: Context, name: str, tunables: Tunables, struct: list[str], entry: str
+) -> str:
     signature = context.signature
     outputs, inputs = signature.outputs, signature.inputs
     title = f"{', '.join(t.name for t in outputs)} from {', '.join(t.name for t in inputs)}"
-    pairs = ["#if DOT", block_file(CONTRACTION_PAIRS), "#endif", ""]
+    fixed, pairs = [], []
+    if name == MATRIX_UNIT:
+        fixed = [*(f"#define {n} {v}" for n, v in _MATRIX_UNIT_TILE.items()), ""]
+        pairs = [block_file(CONTRACTION_PAIRS), "", block_file(CONTRACTION_AMX), ""]
+    elif "DOT" in tunables.choices:
+        pairs = ["#if DOT", block_file(CONTRACTION_PAIRS), "", block_file(CONTRACTION_DOT),
+                 "#endif", ""]  # fmt: skip
     parts = [
-        f"// contraction: {title}, {context.dtype} workloads.",
-        tunables.declarations(), "", INCLUDES, "", "#include <atomic>", "#include <thread>", "",
-        paste(context.blocks), "", block_file(SHUFFLE), "", block_file(CONTRACTION_TILE), "",
-        *(pairs if "DOT" in tunables.choices else []), block_file(CONTRACTION), "",
+        f"// {name}: {title}, {context.dtype} workloads.",
+        tunables.declarations(), "", *fixed, INCLUDES, "", "#include <atomic>",
+        "#include <thread>", "", paste(context.blocks), "", block_file(SHUFFLE), "",
+        block_file(CONTRACTION_TILE), "", *pairs, block_file(CONTRACTION), "",
         *struct, "", *_entry_points(signature, context.dtype, entry),
     ]  # fmt: skip
     return "\n".join(parts) + "\n"
@@ -150,6 +173,28 @@ def plan_tunables(
     return Tunables(choices, constraints, departures)
 
 
+def matrix_unit_tunables(
+    flat: FlatContraction, machine: Machine, sizes: Mapping[str, int]
+) -> Tunables:
+    """Cache blocks and partition for the matrix unit, whose register tile is fixed."""
+    m, n = _size(flat.rows, sizes), _size(flat.columns, sizes)
+    batched = _size(flat.batch, sizes) >= 2 * machine.cores
+    partition = (2, 0, 1) if batched else (0, 1, 2) if m >= n // 4 else (1, 0, 2)
+    if not flat.batch:
+        partition = tuple(p for p in partition if p != 2)
+    choices: dict[str, tuple[int | str, ...]] = {
+        "KC": (1024, 512, 2048, 256), "MC": (384, 96, 192, 768), "NC": (1024, 512, 2048, 256, 4096),
+        "PARTITION": partition, "ORDER": (1, 0), "PACK_B": (1, 2), "AHEAD": (1, 0),
+        **toolchain_choices(machine),
+    }  # fmt: skip
+    clang = next((t.name for t in reversed(machine.toolchains) if "clang" in t.name), "")
+    departures: tuple[dict[str, int | str], ...] = (
+        {"CXX": clang}, {"ORDER": 0, "PACK_B": 2}, {"PARTITION": partition[1]}, {"KC": 512},
+        {"AHEAD": 0}, {"NC": 256}, {"ORDER": 0},
+    )  # fmt: skip
+    return Tunables(choices, ("PACK_B != 2 or ORDER == 0",), departures)
+
+
 def predicted_us(
     values: Values, program: Program, sizes: Mapping[str, int], dtype: Dtype, machine: Machine
 ) -> float:
@@ -164,7 +209,9 @@ def predicted_us(
     flat = lower(plan, program.signature)
     m, n = _size(flat.rows, sizes), _size(flat.columns, sizes)
     k, batch = _size(flat.depth, sizes), _size(flat.batch, sizes)
-    mr, nv, lanes = (int(values[name]) for name in ("MR", "NV", "LANES"))
+    on_unit = "MR" not in values
+    tile_values = _MATRIX_UNIT_TILE if on_unit else values
+    mr, nv, lanes = (int(tile_values[name]) for name in ("MR", "NV", "LANES"))
     row_tiles, column_tiles, parts = ceil(m / mr), ceil(n / (nv * lanes)), machine.cores
     match values["PARTITION"]:
         case 0:
@@ -175,11 +222,13 @@ def predicted_us(
             batch = ceil(batch / parts)
     native = max(4, machine.vector_bits // 32)
     passes = max(1.0, lanes / native)
-    step = max(mr * nv * passes, mr + nv * passes) / 2 + 0.1 / int(values["UNROLL_K"])
+    step = max(mr * nv * passes, mr + nv * passes) / 2 + 0.1 / int(tile_values["UNROLL_K"])
     # short chains of dependent multiply-adds leave the units idle: four cycles each
     step = max(step, 4.0)
     if values.get("DOT") == 1:  # at half the rate of multiply-adds where it is slowest
         step *= 2.0
+    if on_unit:  # 32 steps take 64 cycles of multiplying and half as many of loading tiles
+        step = 3.0
     kc, nc = min(k, int(values["KC"])), min(n, int(values["NC"]))
     tile = k * step + ceil(k / kc) * mr * nv * 2.0 + 40.0
     cycles = batch * row_tiles * column_tiles * tile * len(flat.lefts)

@@ -34,6 +34,8 @@ class OperatorText:
     """Short hash that makes the registered operator's name unique."""
     reference_file: str
     reference_name: str
+    matrix_unit: bool
+    """Whether the kernel uses the matrix unit (AMX), which a process has to ask for."""
     shipped_isa: str | None
     """Fingerprint of the machine that `libbest.so` was built for; None: none is shipped."""
 

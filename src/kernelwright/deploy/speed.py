@@ -112,7 +112,10 @@ def measure_operator(
     except subprocess.TimeoutExpired:
         raise HarnessError("timing the operator inside torch took more than 300 s") from None
     if done.returncode != 0:
-        raise HarnessError(f"timing the operator inside torch failed: {done.stderr[-2000:]}")
+        raise HarnessError(
+            f"timing the operator inside torch ended with code {done.returncode}: "
+            f"{done.stderr[-2000:]}"
+        )
     return _speed_from(json.loads(done.stdout.splitlines()[-1]))
 
 

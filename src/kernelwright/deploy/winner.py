@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import re
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from kernelwright.deploy.source import bound_python_source, bound_source
 from kernelwright.errors import MachineError
 from kernelwright.model import Candidate, Dtype, Machine, PublicProblem, Toolchain
 from kernelwright.problems import ProblemReference
+
+_TILES = re.compile(r"\b(_tile_\w+|__tile_\w+|ldtilecfg)\b")
+"""What a source that uses the matrix unit (AMX) cannot do without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ def write_winner(
         key=candidate.identity[:12],
         reference_file=files.reference.name,
         reference_name=reference.function or public.name,
+        matrix_unit=bool(_TILES.search(candidate.source)),
         shipped_isa=None if library is None else isa_fingerprint(),
     )
     operator = render_operator(public, dtype, text)

@@ -22,7 +22,7 @@ from kernelwright.evaluation.wire import (
     workload_to_json,
 )
 from kernelwright.execution import arena_view, serve
-from kernelwright.expr import operations, to_json
+from kernelwright.expr import operations, to_json, unit_of
 from kernelwright.machine import evictor, probe
 from kernelwright.model import Dtype, Scalar
 from kernelwright.numerics import (
@@ -74,10 +74,11 @@ class Oracle:
         self._problem = problem
         bench = problem.bench_workload(payload["sizes"], payload["dtype"])
         self._baselines = baselines(problem)
-        program, unmatched, counted = None, None, None
+        program, unmatched, counted, unit = None, None, None, "fma"
         try:
             traced = trace_program(problem, bench.dtype)
             program, counted = to_json(traced), operations(traced, bench.sizes)
+            unit = unit_of(traced, bench.dtype)
         except Unsupported as error:
             unmatched = str(error)
         cost = problem.cost_of(bench.sizes, bench.dtype)
@@ -93,6 +94,7 @@ class Oracle:
             "bytes_read": cost.bytes_read,
             "bytes_written": cost.bytes_written,
             "operations": cost.operations if cost.operations is not None else counted,
+            "unit": unit,
             "torch": torch.__version__,
         }
 

@@ -239,8 +239,9 @@ class Preparation:
         self.unmatched_reason = reply["unmatched"]
         self.bench = workload_from_json(reply["bench"])
         self.cost = BenchCost(
-            int(reply["bytes_read"]), int(reply["bytes_written"]), float(reply["operations"] or 0)
-        )
+            int(reply["bytes_read"]), int(reply["bytes_written"]),
+            float(reply["operations"] or 0), reply["unit"],
+        )  # fmt: skip
         self.baseline_names = tuple(reply["baselines"])
         self.has_equivalence = bool(reply["equivalence"])
         self._check_workloads = [workload_from_json(w) for w in reply["checks"]]

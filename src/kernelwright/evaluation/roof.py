@@ -16,6 +16,8 @@ class BenchCost:
     bytes_written: int
     operations: float
     """0 where not known."""
+    unit: str = "fma"
+    """What may do them: `fma`, or `bf16 products` where all products are of bf16 operands."""
 
     @property
     def bytes_moved(self) -> int:
@@ -52,6 +54,7 @@ class RoofSamples:
             max(set(names), key=names.count),
             median(rates.gbs for rates in self.rates),
             median(rates.gflops for rates in self.rates),
+            self.rates[0].unit,
         )
         return Bounds(per_round, bound(moved, operations, typical))
 
@@ -71,11 +74,11 @@ class RoofReader:
     def read(self, cost: BenchCost) -> Rates:
         """Rates at this moment."""
         roof = self._probe.measure(cost.bytes_read, cost.bytes_written)
-        peak = self._machine.fma_gflops
+        unit, peak = self._machine.arithmetic(cost.unit)
         memory_us = cost.bytes_moved / (roof.gbs * 1e3)
         if peak > 0 and cost.operations / (peak * 1e3) > 0.5 * memory_us:
-            peak = self._probe.fma_gflops()
-        return Rates(roof.kind, roof.gbs, peak)
+            peak = self._probe.gflops(unit)
+        return Rates(roof.kind, roof.gbs, peak, unit)
 
     def bound(self, cost: BenchCost) -> Bound:
         """The bound at this moment."""

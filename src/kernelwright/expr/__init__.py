@@ -20,7 +20,7 @@ from kernelwright.expr.nodes import (
     transform,
     walk,
 )
-from kernelwright.expr.operations import operations
+from kernelwright.expr.operations import operations, unit_of
 from kernelwright.expr.pretty import pretty
 from kernelwright.expr.serialize import from_json, to_json
 from kernelwright.expr.simplify import axis_extents, simplify
@@ -51,5 +51,6 @@ __all__ = [
     "substitute",
     "to_json",
     "transform",
+    "unit_of",
     "walk",
 ]

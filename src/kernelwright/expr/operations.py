@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
+from kernelwright.expr.contraction import match
 from kernelwright.expr.kinds import Kinds
-from kernelwright.expr.nodes import Apply, Axis, Node, Program, Reduce, Scan, substitute, walk
+from kernelwright.expr.nodes import Apply, Axis, Load, Node, Program, Reduce, Scan, substitute, walk
 from kernelwright.expr.scatter import condition_of, picked_by
 from kernelwright.expr.simplify import axis_extents, free_names
-from kernelwright.model import evaluate_dimension
+from kernelwright.model import Dtype, evaluate_dimension
 
 _FREE = frozenset({"to_float", "to_int", "to_bool", "where", "and", "or", "not"})
 
@@ -55,6 +56,17 @@ def _picked(node: Reduce | Scan, free: frozenset[str]) -> frozenset[str]:
     if condition is None:
         return frozenset()
     return frozenset(a for a in free if picked_by(condition, a, node.axis) is not None)
+
+
+def unit_of(program: Program, dtype: Dtype) -> str:
+    """What can do most of the operations: `bf16 products` of a contraction of bf16, else `fma`."""
+    plan = match(program)
+    if plan is None:
+        return "fma"
+    tensors = {t.name: t.resolve(dtype) for t in program.signature.inputs}
+    operands = [side for product in plan.products for side in (product.left, product.right)]
+    narrow = all(isinstance(t, Load) and tensors[t.tensor] is Dtype.BF16 for t in operands)
+    return "bf16 products" if narrow else "fma"
 
 
 def _of_indices(node: Apply, kinds: Kinds) -> bool:

@@ -1,5 +1,6 @@
 """What the kernel says about this machine: CPU, caches, memory, instruction sets."""
 
+import ctypes
 import os
 import platform
 import re
@@ -31,9 +32,23 @@ def cpu_name() -> str:
 
 
 def isa_flags() -> tuple[str, ...]:
-    """Flags of vector and bit instructions, sorted."""
+    """Flags of vector and bit instructions, sorted; the matrix unit only where it is lent."""
     words = (cpu_info().get("flags") or cpu_info().get("Features") or "").split()
-    return tuple(sorted(word for word in set(words) if _ISA.fullmatch(word)))
+    found = {word for word in words if _ISA.fullmatch(word)}
+    if any(word.startswith("amx") for word in found) and not ask_for_matrix_unit():
+        found = {word for word in found if not word.startswith("amx")}
+    return tuple(sorted(found))
+
+
+def ask_for_matrix_unit() -> bool:
+    """Ask Linux to lend this process the matrix unit (AMX), which it must before any use.
+
+    Source: the kernel's documentation, "Using XSTATE features in user space applications".
+    """
+    if platform.machine() != "x86_64" or platform.system() != "Linux":
+        return False
+    arch_prctl, request_permission, tile_data = 158, 0x1023, 18
+    return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
 
 
 def vector_bits(isa: tuple[str, ...]) -> int:

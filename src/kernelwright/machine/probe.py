@@ -9,15 +9,17 @@ from kernelwright.model import FrozenMap, Machine, Toolchain, content_hash
 from kernelwright.sandbox import isolation
 
 _ROUNDS = 12
-_RATES: tuple[str, ...] = ("read", "copy", "triad", "write", "fma")
+_STREAMS: tuple[str, ...] = ("read", "copy", "triad", "write")
+_UNITS: tuple[str, ...] = ("fma", "bf16 products")
+_RATES = (*_STREAMS, *_UNITS)
 
 
 def _measure(toolchains: tuple[Toolchain, ...], threads: int, l3_bytes: int) -> dict[str, float]:
-    """The best of a dozen rounds of every probe: GB/s, and GFLOP/s for `fma`."""
+    """The best of a dozen rounds of every probe: GB/s, and GFLOP/s of arithmetic."""
     with RoofProbe(toolchains, threads, l3_bytes) as probe:
         best: dict[str, float] = dict.fromkeys(_RATES, 0.0)
         for _ in range(_ROUNDS):
-            now = {**probe.rates(_RATES[:4]), "fma": probe.fma_gflops()}
+            now = {**probe.rates(_STREAMS), **{unit: probe.gflops(unit) for unit in _UNITS}}
             best = {name: max(best[name], now[name]) for name in _RATES}
     return best
 
@@ -78,6 +80,7 @@ def probe(threads: int | None = None, refresh: bool = False) -> Machine:
         triad_gbs=rates["triad"],
         write_gbs=rates["write"],
         fma_gflops=rates["fma"],
+        bf16_gflops=rates["bf16 products"],
         isolation=isolation(),
         versions=FrozenMap(facts.versions()),
     )

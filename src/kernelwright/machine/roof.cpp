@@ -1,5 +1,6 @@
 // What this machine's memory and arithmetic units reach at best, by modes of one kernel:
-// 0 read, 1 streaming copy, 2 streaming triad c = a + 3 b, 3 streaming write, 4 fp32 multiply-add.
+// 0 read, 1 streaming copy, 2 streaming triad c = a + 3 b, 3 streaming write, 4 fp32 multiply-add,
+// 5 products of bf16 summed in fp32, where there is a unit for them.
 // Each thread walks `streams` ranges at once, one cache line of each in turn; stores bypass the
 // caches, so that no line is read only to be overwritten.
 #include "kernelwright.h"
@@ -36,7 +37,7 @@ static inline void stream(float* p, Vector v) {
 #endif
 }
 
-enum Mode { kRead, kCopy, kTriad, kWrite };
+enum Mode { kRead, kCopy, kTriad, kWrite, kFma, kPairs };
 
 template <int mode, int streams>
 static Vector walk(const float* a, const float* b, float* c, int64_t begin, int64_t end) {
@@ -84,8 +85,60 @@ static Vector multiply_add(int64_t steps) {
     return sum;
 }
 
-// `n` floats in each array (steps of the multiply-add in mode 4). `sink` receives a value per
-// thread, so that nothing is optimised away; 4 lanes × 12 chains × 2 operations a step at least.
+constexpr int kFmaOperations = 2 * 12 * kLanes;  // of one step of one thread
+
+#if defined(__AMX_BF16__) && !defined(NO_MATRIX_UNIT)
+// Four independent tiles of 16 x 16 sums; operands of zeros take as long as any.
+constexpr int kPairOperations = 4 * 16 * 16 * 32 * 2;
+static Vector multiply_pairs(int64_t steps) {
+    struct alignas(64) Configuration {
+        uint8_t palette = 1, start_row = 0, reserved[14] = {};
+        uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+        uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    };
+    const Configuration configuration;
+    alignas(64) float sums[256];
+    _tile_loadconfig(&configuration);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_zero(4);
+    _tile_zero(5);
+    _tile_zero(6);
+    _tile_zero(7);
+    for (int64_t i = 0; i < steps; ++i) {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, sums, 64);
+    _tile_release();
+    return load(sums);
+}
+#elif defined(__AVX512BF16__)
+constexpr int kPairOperations = 12 * 2 * 32;
+static Vector multiply_pairs(int64_t steps) {
+    __m512 sums[12] = {};
+    const __m512bh left = {}, right = {};
+    for (int64_t i = 0; i < steps; ++i) {
+        __m512bh a = left;
+        __asm__ volatile("" : "+v"(a));  // else the products of one step would serve all
+#pragma GCC unroll 12
+        for (int k = 0; k < 12; ++k) sums[k] = _mm512_dpbf16_ps(sums[k], a, right);
+    }
+    __m512 sum = {};
+    for (int k = 0; k < 12; ++k) sum += sums[k];
+    return (Vector)sum;
+}
+#else
+constexpr int kPairOperations = 0;
+static Vector multiply_pairs(int64_t) { return Vector{}; }
+#endif
+
+// `n` floats in each array (steps of arithmetic in modes 4 and 5). `sink` receives a value per
+// thread, so that nothing is optimised away.
 extern "C" int kernel(const float* a, const float* b, float* c, float* sink, int64_t n,
                       int64_t mode, int64_t streams, const void*, void*, int64_t, void*) {
 #pragma omp parallel
@@ -103,7 +156,8 @@ extern "C" int kernel(const float* a, const float* b, float* c, float* sink, int
             case kCopy: sum = walk<kCopy>(a, b, c, begin, end, streams); break;
             case kTriad: sum = walk<kTriad>(a, b, c, begin, end, streams); break;
             case kWrite: sum = walk<kWrite>(a, b, c, begin, end, streams); break;
-            default: sum = multiply_add(n); break;
+            case kFma: sum = multiply_add(n); break;
+            default: sum = multiply_pairs(n); break;
         }
         float total = 0;
         for (int i = 0; i < kLanes; ++i) total += sum[i];
@@ -115,5 +169,7 @@ extern "C" int kernel(const float* a, const float* b, float* c, float* sink, int
     return 0;
 }
 
-// Operations of one multiply-add step of one thread.
-extern "C" int64_t kernel_workspace() { return 2 * 12 * kLanes; }
+// Operations of one step of one thread in an arithmetic mode; 0: no unit for them.
+extern "C" int64_t kernel_workspace(int64_t mode) {
+    return mode == kFma ? kFmaOperations : kPairOperations;
+}

@@ -12,6 +12,7 @@ from kernelwright.build.cache import user_cache_folder
 from kernelwright.errors import HarnessError, MachineError
 from kernelwright.execution import Arena, Call, Failure, Limits, Pointer, Worker
 from kernelwright.machine.evict import evictor
+from kernelwright.machine.facts import ask_for_matrix_unit
 from kernelwright.model import (
     Candidate,
     FrozenMap,
@@ -26,7 +27,8 @@ SOURCE = Path(__file__).parent / "roof.cpp"
 _MODES = {"read": (0, 1), "copy": (1, 2), "triad": (2, 3), "write": (3, 1)}
 """Mode number and how many arrays it moves."""
 _STREAMS = (1, 2, 4, 8)
-_MULTIPLY_ADD = 4
+_ARITHMETIC = {"fma": 4, "bf16 products": 5}
+"""Mode number of each kind of arithmetic."""
 _ALIGN = 4096
 
 
@@ -82,9 +84,13 @@ class RoofProbe:
         missing = builder.available()
         if missing:
             raise MachineError(missing)
-        flags = FrozenMap[str, TunableValue]({"FLAGS": "-O3 -march=native -ffp-contract=fast"})
+        flags = "-O3 -march=native -ffp-contract=fast"
+        if not ask_for_matrix_unit():
+            flags += " -DNO_MATRIX_UNIT"
+        values = FrozenMap[str, TunableValue]({"FLAGS": flags})
         source = SOURCE.read_text()
-        artifact = builder.build(Candidate("cpp", "kernel", source, flags, "roof", Lineage("roof")))
+        candidate = Candidate("cpp", "kernel", source, values, "roof", Lineage("roof"))
+        artifact = builder.build(candidate)
         if isinstance(artifact, Rejected):
             raise HarnessError(f"the roof kernels do not build: {artifact.diagnostic}")
         self._evict = evictor(toolchains[0])
@@ -107,8 +113,11 @@ class RoofProbe:
         self._worker = worker
         self._window = dict.fromkeys(_MODES, 8 << 20)
         self._streams = dict.fromkeys(_MODES, 4)
-        self._steps = 1 << 14
-        self._step_operations = self._checked(worker.workspace_bytes(()))
+        self._steps = dict.fromkeys(_ARITHMETIC, 1 << 14)
+        self._step_operations = {
+            unit: self._checked(worker.workspace_bytes((mode,)))
+            for unit, mode in _ARITHMETIC.items()
+        }
         self._tune()
         worker.freeze()
 
@@ -122,7 +131,8 @@ class RoofProbe:
             self._streams[kind] = max(rates, key=rates.__getitem__)
             wanted = rates[self._streams[kind]] * 1e6 * self.probe_ms / _MODES[kind][1]
             self._window[kind] = int(min(max(wanted, 4 << 20), self._nbytes // 2))
-        self.fma_gflops()
+        for unit in _ARITHMETIC:
+            self.gflops(unit)
 
     @staticmethod
     def _checked(result: "int | Failure") -> int:
@@ -175,15 +185,22 @@ class RoofProbe:
         kind = max(rates, key=rates.__getitem__)
         return Roof(kind, rates[kind], total / rates[kind] / 1000, FrozenMap(rates))
 
-    def fma_gflops(self) -> float:
-        """GFLOP/s of independent fp32 multiply-adds on all threads, now; parks afterwards."""
+    def gflops(self, unit: str = "fma") -> float:
+        """GFLOP/s of independent operations on all threads, now; parks afterwards.
+
+        Args:
+            unit: `fma` (fp32 multiply-adds) or `bf16 products`; 0 where there is no such unit.
+        """
+        each = self._step_operations[unit]
+        if each == 0:
+            return 0.0
+        steps = self._steps[unit]
         self._worker.thaw()
-        # the first turn brings the vector units up to speed
-        us = min(self._run(0, self._steps, _MULTIPLY_ADD, 1) for _ in range(3))
-        operations = self._steps * self._threads * self._step_operations
-        self._steps = int(min(max(self._steps * self.probe_ms * 1000 / us, 1 << 12), 1 << 24))
+        # the first turn brings the units up to speed
+        us = min(self._run(0, steps, _ARITHMETIC[unit], 1) for _ in range(3))
+        self._steps[unit] = int(min(max(steps * self.probe_ms * 1000 / us, 1 << 12), 1 << 24))
         self._worker.freeze()
-        return operations / us / 1000
+        return steps * self._threads * each / us / 1000
 
     def close(self) -> None:
         """End the worker and give the memory back; safe to call twice."""

@@ -50,7 +50,19 @@ class Machine:
     write_gbs: float = 0.0
     fma_gflops: float = 0.0
     """fp32 fused multiply-add peak on all cores."""
+    bf16_gflops: float = 0.0
+    """Peak of bf16 products summed in fp32 on all cores; 0: no unit of its own for them."""
     isolation: str = "process"
     """`sandbox` or `process`."""
     versions: FrozenMap[str, str] = field(default_factory=FrozenMap[str, str])
     """`python`, `torch`, `kernelwright`, and so on."""
+
+    def arithmetic(self, unit: str) -> tuple[str, float]:
+        """The unit that does operations of a kind fastest here, and its GFLOP/s.
+
+        Args:
+            unit: `fma`, or `bf16 products`, which multiply-adds do where no unit is faster.
+        """
+        if unit == "bf16 products" and self.bf16_gflops > self.fma_gflops:
+            return unit, self.bf16_gflops
+        return "fma", self.fma_gflops

@@ -25,7 +25,9 @@ class Rates:
     gbs: float
     """Memory traffic of that probe, GB/s (10^9), reads plus writes."""
     gflops: float = 0.0
-    """fp32 fused multiply-add peak, GFLOP/s; 0: not known, then memory alone bounds."""
+    """Arithmetic peak of `unit`, GFLOP/s; 0: not known, then memory alone bounds."""
+    unit: str = "fma"
+    """`fma` (fp32 fused multiply-adds) or `bf16 products`."""
 
 
 def bound(bytes_moved: int, operations: float, rates: Rates) -> Bound:
@@ -39,7 +41,7 @@ def bound(bytes_moved: int, operations: float, rates: Rates) -> Bound:
     memory_us = bytes_moved / (rates.gbs * 1e3)
     compute_us = operations / (rates.gflops * 1e3) if rates.gflops > 0 else 0.0
     if compute_us > memory_us:
-        return Bound(compute_us, "compute", bytes_moved, operations, "fma", rates.gflops)
+        return Bound(compute_us, "compute", bytes_moved, operations, rates.unit, rates.gflops)
     return Bound(memory_us, "memory", bytes_moved, operations, rates.roof, rates.gbs)
 
 

@@ -20,6 +20,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #if defined(__x86_64__)
@@ -258,10 +259,20 @@ inline bool greet(Host& host, int count, char** arguments) {
     return true;
 }
 
+// Ask for the matrix unit (AMX), which Linux lends to a process that asks before its first use. Where
+// there is none, nothing happens. A kernel cannot ask itself: what is deployed makes no system calls.
+inline void ask_for_matrix_unit() {
+#if defined(__x86_64__)
+    constexpr int kRequestPermission = 0x1023 /* ARCH_REQ_XCOMP_PERM */, kTileData = 18;
+    syscall(SYS_arch_prctl, kRequestPermission, kTileData);
+#endif
+}
+
 // Map everything, start the team, put the limits on, and tell the judge that we are ready.
 inline void prepare(Host& host, int count, char** arguments) {
     map_arenas(host, count - 10, arguments + 10);
     catch_faults(host.page, host.done);
+    ask_for_matrix_unit();
     host.candidate.on_team(host.threads, [](void*, int) { use_signal_stack(); }, nullptr);
     limit_resources(strtoull(arguments[6], nullptr, 10), strtoull(arguments[7], nullptr, 10));
     host.page->syscall_filter = filter_system_calls();

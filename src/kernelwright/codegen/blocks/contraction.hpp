@@ -11,8 +11,8 @@
 // of that tile's own product where B lies in float32 rows, so that waiting for memory hides behind
 // arithmetic and the panel never leaves L2; 0 never packs (float32 rows only).
 //
-// DOT, where all operands are plain bfloat16: 0 widens them to float while packing, as above; 1 keeps
-// them and multiplies pairs of them (contraction_pairs.hpp).
+// DOT, where all operands are plain bfloat16: 0 widens them to float while packing, as above; 1 and 2
+// keep them and multiply pairs of them (contraction_pairs.hpp), in vectors or on the matrix unit.
 namespace contraction {
 
 #if DOT
@@ -201,6 +201,9 @@ inline int run(const P& p, void* workspace, int64_t workspace_bytes) {
 #pragma omp parallel num_threads(int(plan.threads))
   {
     const int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
+#if DOT == 2
+    const MatrixUnit unit;
+#endif
     element* a = (element*)(base + me * plan.a_bytes);
     char* after_a = base + plan.threads * plan.a_bytes;
     element* b = (element*)(after_a + (SHARED_B ? 0 : me * plan.b_bytes));
