@@ -18,6 +18,7 @@ from kernelwright.evaluation.session import agreed_us
 from kernelwright.execution import Arena, CallReport, Failure, Limits, Worker
 from kernelwright.execution.diagnose import explain_problem
 from kernelwright.execution.page import Page
+from kernelwright.execution.process import Bracket
 from kernelwright.model import Host, Reason
 from kernelwright.problems import load_problem, parse_reference
 from kernelwright.propose import own_kernel_family
@@ -55,8 +56,8 @@ class StubChild:
     def wait(self, *_: object, **__: object) -> str:
         return self.outcome
 
-    def bracket(self, *_: object) -> tuple[str, int]:
-        return self.outcome, 12_345
+    def bracket(self, *_: object) -> Bracket:
+        return Bracket(self.outcome, 12_345)
 
     def tail(self, *_: object) -> str:
         return "its last words"

@@ -76,7 +76,8 @@ class Session:
     elapsed_us: list[float] = field(default_factory=list[float])
     """Times of timed calls on the bench workload."""
     excess_us: list[float] = field(default_factory=list[float])
-    """How much longer the judge's clock said each took, beyond the handshake."""
+    """How much longer the judge's clock said each took, beyond the handshake and what the judge
+    itself waited for a processor."""
     restarts: int = 0
     """Workers started anew because the former one had met what it was to be called on."""
     _guest: object = field(default_factory=object)
@@ -186,7 +187,7 @@ class Session:
             return fault
         overhead = self.worker.handshake_overhead_us
         self.elapsed_us.append(report.elapsed_us)
-        self.excess_us.append(report.bracket_us - report.elapsed_us - overhead)
+        self.excess_us.append(excess_us(report, overhead))
         return agreed_us(report, overhead)
 
     def _check_timed(
@@ -224,7 +225,7 @@ class Session:
         if excess > max(_DISAGREE_US, _DISAGREE_SHARE * typical):
             text = (
                 f"its own clock says {typical:.4g} us a call, the judge's {excess:.4g} us more "
-                "than that and the handshake"
+                "than that, the handshake and what the judge waited for a processor"
             )
             return Fault(Reason.CLOCK_DISAGREES, text)
         return None
@@ -342,6 +343,15 @@ def agreed_us(report: CallReport, overhead_us: float) -> float:
     """
     bracket = (report.bracket_us - overhead_us - SLACK_US) / (1 + SLACK_SHARE)
     return max(report.elapsed_us, bracket) + max(0.0, report.outside_us - OUTSIDE_US)
+
+
+def excess_us(report: CallReport, overhead_us: float) -> float:
+    """How much longer a call took by the judge's clock than by the worker's, for no known reason.
+
+    What the judge itself waited for a processor is taken off here and nowhere else: a worker can
+    make the judge wait by keeping the processor busy, and would gain if `agreed_us` believed in it.
+    """
+    return report.bracket_us - report.late_us - report.elapsed_us - overhead_us
 
 
 def _failed(failure: Failure, workload: Workload) -> Fault:

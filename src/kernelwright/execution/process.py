@@ -11,7 +11,7 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -35,7 +35,7 @@ def clock_ns() -> int:
 def _native_clock(path: Path) -> Any:
     """`kernelwright_bracket` of the judge's clock."""
     function = ctypes.CDLL(str(path)).kernelwright_bracket
-    function.argtypes = [ctypes.c_int] * 5 + [ctypes.c_void_p]
+    function.argtypes = [ctypes.c_int] * 6 + [ctypes.c_void_p]
     return function
 
 
@@ -91,6 +91,49 @@ def _state(path: str) -> str:
         return "Z"
 
 
+@contextlib.contextmanager
+def _own_schedstat() -> Generator[int]:
+    """Descriptor of this thread's scheduling account; -1 where the system keeps none."""
+    try:
+        fd = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield -1
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def late_ns(
+    before_sleep: int, after_sleep: int, before: Mapping[str, int], after: Mapping[str, int]
+) -> int:
+    """How long the judge, who could have gone on, waited for a processor that strangers used.
+
+    Args:
+        before_sleep: its wait between "go" and its sleep. The partner woke on this processor and
+            took it, perhaps for the whole call; strangers may have come after.
+        after_sleep: its wait after it had been woken.
+        before: `Child.runnable_ns` before the call. The busiest thread of the partner was runnable
+            as long as the call lasted, or nearly; for so long it was not strangers who delayed us.
+        after: the same after the call.
+    """
+    call = max((ns - before.get(task, 0) for task, ns in after.items()), default=0)
+    return max(0, before_sleep - call) + after_sleep
+
+
+@dataclass(frozen=True, slots=True)
+class Bracket:
+    """A call seen from the judge."""
+
+    outcome: str
+    """As of `Child.wait`."""
+    elapsed_ns: int
+    """From "go" to "done" by the judge's clock."""
+    late_ns: int = 0
+    """How long of it the judge waited for a processor that strangers used; 0: nobody knows."""
+
+
 @dataclass(slots=True)
 class Child:
     """A child in a session of its own, its output in a memory file of bounded size.
@@ -144,28 +187,40 @@ class Child:
                 return "crowd"
             pause = min(_NEXT_LOOK_MS, left * 1000 + 1)
 
-    def bracket(self, clock: Path, timeout_s: float, most_tasks: int) -> tuple[str, int]:
-        """Raise "go" and wait as `wait` does; also the nanoseconds by the judge's clock.
+    def bracket(self, clock: Path, timeout_s: float, most_tasks: int) -> "Bracket":
+        """Raise "go" and wait as `wait` does, by the judge's clock.
 
         Args:
             clock: what `build_clock` built.
             timeout_s: longest wait.
             most_tasks: see `wait`.
         """
-        found = (ctypes.c_int64 * 2)()
+        found = (ctypes.c_int64 * 4)()
         pause = int(min(_FIRST_LOOK_MS, timeout_s * 1000))
         cpu = int(places(1).strip("{}"))
         sources = (self.go_fd, self.done_fd, self._descriptors[-1])
-        ready = _native_clock(clock)(*sources, pause, cpu, found)
+        runnable = self.runnable_ns()
+        with _own_schedstat() as schedstat:
+            ready = _native_clock(clock)(*sources, pause, cpu, schedstat, found)
         if ready == 1:
             os.eventfd_read(self.done_fd)
-            return "done", found[1] - found[0]
+            late = late_ns(found[2], found[3], runnable, self.runnable_ns())
+            return Bracket("done", found[1] - found[0], late)
         outcome = "ended" if ready == 2 else self.wait(timeout_s - pause / 1000, most_tasks)
-        return outcome, clock_ns() - found[0]
+        return Bracket(outcome, clock_ns() - found[0])
 
     def cpu_ns(self) -> int:
         """Processor time of all its threads so far, by the system's account."""
         return time.clock_gettime_ns((~self.pid << 3) | _ALL_THREADS)
+
+    def runnable_ns(self) -> dict[str, int]:
+        """How long each of its threads ran or waited to so far, by the system's account."""
+        folder, found = f"/proc/{self.pid}/task", dict[str, int]()
+        for task in _entries(folder):
+            with contextlib.suppress(OSError, ValueError):
+                account = Path(folder, task, "schedstat").read_text()
+                found[task] = sum(map(int, account.split()[:2]))
+        return found
 
     def tasks(self) -> int:
         """Threads of the working process at this moment, plus other processes beside it.

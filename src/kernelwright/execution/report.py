@@ -92,3 +92,5 @@ class CallReport:
     outside_us: float = 0.0
     """Processor time that the worker used while the judge put the inputs in place, and after the
     call until it was frozen."""
+    late_us: float = 0.0
+    """How long of the bracket the judge waited for a processor that strangers used."""

@@ -217,8 +217,8 @@ class Worker:
         self._write_arguments(call)
         page.command = command
         limits = self.limits
-        outcome, bracket_ns = child.bracket(self._clock, limits.call_s, limits.threads)
-        failure = self._failure_of(outcome, limits.call_s, "in the kernel")
+        bracket = child.bracket(self._clock, limits.call_s, limits.threads)
+        failure = self._failure_of(bracket.outcome, limits.call_s, "in the kernel")
         if failure:
             return failure
         if park:
@@ -229,7 +229,8 @@ class Worker:
             code=int(ctypes.c_int32(page.result).value),
             elapsed_us=page.elapsed_ns / 1000,
             outside_us=busy / 1000,
-            bracket_us=bracket_ns / 1000,
+            bracket_us=bracket.elapsed_ns / 1000,
+            late_us=bracket.late_ns / 1000,
             minor_faults=int(page.minor_faults),
             major_faults=int(page.major_faults),
             team=int(page.team),
