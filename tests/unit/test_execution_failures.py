@@ -1,6 +1,8 @@
 """Every way in which a candidate fails costs its own verdict, says why, and leaves nothing."""
 
 import os
+import signal
+import time
 
 import pytest
 from execution_support import (
@@ -254,6 +256,23 @@ def test_the_judge_survives_and_can_go_on(cache):
         with started(crash, [x, y], cache) as second:
             assert isinstance(second.call(arguments(2)), CallReport)
         assert y.view()[:4].view("float32")[0] == 7
+
+
+def test_a_worker_that_is_gone_before_its_call_fails_alone(cache):
+    artifact = built(cache, source("return 0;"))
+    with Arena("x", 4096) as x, Arena("y", 4096) as y, started(artifact, [x, y], cache) as worker:
+        group, pid = worker._child.process, worker.pid
+
+        def kill() -> None:
+            os.killpg(group.pid, signal.SIGKILL)
+            group.wait()
+            while os.path.exists(f"/proc/{pid}"):
+                time.sleep(0.001)
+
+        result = worker.call(arguments(), before=kill)
+        assert isinstance(result, Failure)
+        assert "before the call" in result.detail
+        assert not worker.alive
 
 
 def test_files_of_the_machine_are_not_there_in_the_sandbox(cache):

@@ -210,8 +210,15 @@ class Child:
         return Bracket(outcome, clock_ns() - found[0])
 
     def cpu_ns(self) -> int:
-        """Processor time of all its threads so far, by the system's account."""
-        return time.clock_gettime_ns((~self.pid << 3) | _ALL_THREADS)
+        """Processor time of all its threads so far, by the system's account.
+
+        Raises:
+            ProcessLookupError: it is gone.
+        """
+        try:
+            return time.clock_gettime_ns((~self.pid << 3) | _ALL_THREADS)
+        except OSError as error:
+            raise ProcessLookupError(f"process {self.pid} is gone") from error
 
     def runnable_ns(self) -> dict[str, int]:
         """How long each of its threads ran or waited to so far, by the system's account."""

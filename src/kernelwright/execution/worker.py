@@ -207,8 +207,18 @@ class Worker:
         failure = self._order(layout.FLUSH, self.limits.start_s, "while the caches were flushed")
         if failure:
             return failure
+        self._page.flush_bytes = 0
+        try:
+            return self._bracketed(command, park, before, call)
+        except ProcessLookupError:  # outside of the call, where nobody waits for its answer
+            where = "before the call, or right after its answer"
+            return self._fatal("ended", self.limits.call_s, where)
+
+    def _bracketed(
+        self, command: int, park: bool, before: Callable[[], None] | None, call: Call
+    ) -> CallReport | Failure:
+        """The call itself; raises ProcessLookupError where the worker is found gone."""
         child, page = self._require(), self._page
-        page.flush_bytes = 0
         busy = 0
         if before is not None:
             busy = child.cpu_ns()
@@ -249,6 +259,10 @@ class Worker:
         """What an answer, or its absence, means; a failure ends the worker."""
         if outcome == "done" and not self._page.signal and not self._page.problem:
             return None
+        return self._fatal(outcome, timeout_s, where)
+
+    def _fatal(self, outcome: str, timeout_s: float, where: str) -> Failure:
+        """What an end means; the worker is closed."""
         if outcome == "done" and self._page.problem and not self._page.signal:
             text = self._page.text.decode(errors="replace")
             failure = explain_problem(int(self._page.problem), text)
