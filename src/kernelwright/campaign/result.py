@@ -46,6 +46,11 @@ def workload_document(result: WorkloadResult) -> Document:
         },
         "absent": dict(result.absent),
         "error": finite(result.error),
+        "prepare_us": result.prepare_us,
+        "prepared_bytes": result.prepared_bytes,
+        "baseline_prepare_us": {
+            peer.name: peer.prepare_us for peer in result.peers if peer.prepare_us is not None
+        },
     }
     if result.bound is not None:
         document |= {

@@ -91,6 +91,7 @@ def describe(
         "expression": pretty(program) if program else "",
         "language": language,
         "prototype": _prototype(public.signature, dtype, language),
+        "prepare_prototypes": _prepare_prototypes(public.signature, dtype, language),
         "kernel": _minimal_kernel(problem, program, dtype, language),
     }
 
@@ -120,6 +121,13 @@ def _prototype(signature: Signature, dtype: Dtype, language: Language) -> str:
     if language == "python":
         return f"def {signature.python_call('kernel')} -> None"
     return f'extern "C" {signature.prototype("kernel", dtype)}'
+
+
+def _prepare_prototypes(signature: Signature, dtype: Dtype, language: Language) -> list[str]:
+    """Of the optional functions that pack static inputs, as far as there are any."""
+    if language == "python":
+        return []
+    return [f'extern "C" {text}' for text in signature.prepare_prototypes("kernel", dtype)]
 
 
 def _minimal_kernel(

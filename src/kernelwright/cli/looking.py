@@ -103,6 +103,8 @@ def _print_problem(document: dict[str, Any]) -> None:
     if document["expression"]:
         print(f"\n{document['expression']}")
     print(f"\n{document['prototype']}{';' if document['language'] == 'cpp' else ': ...'}")
+    for prototype in document["prepare_prototypes"]:
+        print(f"{prototype};  // optional")
 
 
 def probe(

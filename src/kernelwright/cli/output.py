@@ -56,13 +56,15 @@ def print_workloads(document: Document) -> None:
         low, high = workload["ci_us"]
         print(f"\n{workload['tier']} {sizes}")
         rows = [("this kernel", text.duration(workload["median_us"]),
-                 f"{text.duration(low)} to {text.duration(high)}", "", "")]  # fmt: skip
+                 f"{text.duration(low)} to {text.duration(high)}", "",
+                 _packing(workload["prepare_us"]))]  # fmt: skip
         for name, us in sorted(workload["baselines"].items(), key=lambda item: item[1]):
             check = workload["baseline_errors"][name]
             ratio, (least, most) = workload["speedup"][name], workload["speedup_ci"][name]
             rows.append((
                 name, text.duration(us), "", f"{ratio:.2f}x ({least:.2f} to {most:.2f})",
-                "" if check["passes_check"] else f"fails the check, error {check['error']:.1f}",
+                _packing(workload["baseline_prepare_us"].get(name))
+                if check["passes_check"] else f"fails the check, error {check['error']:.1f}",
             ))  # fmt: skip
         if workload["bound_us"] is not None:
             share = text.percent(workload["fraction_of_bound"])
@@ -74,6 +76,12 @@ def print_workloads(document: Document) -> None:
         print_table(("", "time", "95 % interval", "speed-up", ""), rows, right="time")
         if not workload["within_target"]:
             print("The budget ended before the interval was within 1 %.")
+
+
+def _packing(prepare_us: float | None) -> str:
+    from kernelwright.report import text
+
+    return "" if prepare_us is None else f"packs its weights before, {text.duration(prepare_us)}"
 
 
 def print_trust(document: Document) -> None:

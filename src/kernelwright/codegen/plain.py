@@ -92,8 +92,20 @@ def plain_kernel(
     parts = signature.prototype(entry, dtype).replace(", ", ",\n    ").replace("(", "(\n    ", 1)
     return (
         '#include "kernelwright.h"\n\n#include <cmath>\n#include <cstdlib>\n\n'
-        f'{helpers}{chr(10) if helpers else ""}extern "C" {parts} {{\n{text}\n}}\n'
+        f"{helpers}{chr(10) if helpers else ''}{_prepacking(signature, dtype, entry)}"
+        f'extern "C" {parts} {{\n{text}\n}}\n'
     )
+
+
+def _prepacking(signature: Signature, dtype: Dtype, entry: str) -> str:
+    """A comment with the optional functions that pack static inputs; empty where none is static."""
+    prototypes = signature.prepare_prototypes(entry, dtype)
+    if not prototypes:
+        return ""
+    names = ", ".join(tensor.name for tensor in signature.static_inputs)
+    lines = [f"Weights ({names}) may be packed once, outside of the timed calls; export both:"]
+    lines += [f'    extern "C" {prototype};' for prototype in prototypes]
+    return "".join(f"// {line}\n" for line in lines)
 
 
 def _nest(program: Program, output: Output, dtype: Dtype, taken: set[str]) -> list[str]:

@@ -33,6 +33,8 @@ class BaselineRole:
     """What is wrong with its results, if they fail the check."""
     faults: list[int] = field(default_factory=list[int])
     """Page faults of every timed call."""
+    prepare_us: list[float] = field(default_factory=list[float])
+    """What packing the static inputs took, where it packs them; once for each input set."""
     _seen: set[int] = field(default_factory=set[int])
 
     def met(self, case: int) -> bool:
@@ -60,7 +62,9 @@ class BaselineRole:
         places = self.pool.output_slots[case][out]
         self.pool.admit(self)  # a kernel that comes next finds no answers of this one
         self.pool.poison(case, out)
-        self.oracle.collect(self.pool.outputs.name, places)
+        packed_us = self.oracle.collect(self.pool.outputs.name, places)
+        if packed_us is not None:
+            self.prepare_us.append(packed_us)
         arena = self.pool.outputs.view()
         if case in self._seen and check_fast(self.pool.cases[case], places, arena):
             return

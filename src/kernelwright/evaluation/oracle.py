@@ -4,7 +4,9 @@ Started as `python -m kernelwright.evaluation.oracle`; the judge talks to it thr
 `OracleClient`. It is the only process of a campaign that imports torch and the problem's file.
 """
 
+import ctypes
 import gc
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -59,6 +61,7 @@ class Oracle:
         self._problem: Problem | None = None
         self._baselines: Mapping[str, Baseline] = {}
         self._last: tuple[torch.Tensor, ...] = ()
+        self._prepare_us: float | None = None
         self._flushed = torch.zeros(0)
 
     @property
@@ -188,7 +191,9 @@ class Oracle:
         arena = arena_view(payload["arena"])
         inputs = {p.name: _tensor(p, arena) for p in _places(payload["inputs"])}
         self._last = ()
+        start = time.perf_counter_ns()
         bound, packed = run.bind(inputs, dict(workload.scalars))
+        self._prepare_us = (time.perf_counter_ns() - start) / 1000 if packed else None
         self._throw_out(packed)
         gc.collect(0)
 
@@ -208,14 +213,14 @@ class Oracle:
                     f"not {place.shape}"
                 )
             np.copyto(place.bytes_in(arena), _bytes(value.to(torch_dtype(place.dtype))))
-        return {}
+        return {"prepare_us": self._prepare_us}
 
     def _throw_out(self, packed: Sequence[torch.Tensor]) -> None:
         """What was packed a moment ago must be as cold as what the judge lends."""
         evict = evictor(probe().toolchains[0]) if packed else None
         if evict is not None:
             for tensor in packed:
-                evict(_bytes(tensor))
+                evict(_packed_bytes(tensor))
 
     def flush(self, nbytes: int) -> None:
         """Read that many bytes with torch's own threads."""
@@ -242,6 +247,15 @@ def _from_numpy(values: Array) -> torch.Tensor:
 
 def _bytes(value: torch.Tensor) -> Array:
     return value.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def _packed_bytes(value: torch.Tensor) -> Array:
+    """What a packed tensor holds, in oneDNN's own layouts too."""
+    if not value.is_mkldnn:
+        return _bytes(value)
+    address = torch.ops.mkldnn.data_ptr(value)
+    whole = (ctypes.c_uint8 * torch.ops.mkldnn._nbytes(value)).from_address(address)
+    return np.ctypeslib.as_array(whole)
 
 
 def _values(value: torch.Tensor) -> Array:

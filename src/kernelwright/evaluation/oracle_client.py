@@ -117,10 +117,14 @@ class OracleClient:
         payload = _call(name, workload, arena, inputs)
         return self._ask("prepare", payload, COMPILE_S)["absent"]
 
-    def collect(self, arena: str, outputs: Sequence[Place]) -> None:
-        """Copy what the last baseline call returned to these places."""
+    def collect(self, arena: str, outputs: Sequence[Place]) -> float | None:
+        """Copy what the last baseline call returned to these places.
+
+        Returns:
+            Microseconds that packing its static inputs took before; None: it packs nothing.
+        """
         places = [place.to_json() for place in outputs]
-        self._ask("collect", {"arena": arena, "outputs": places}, 60.0)
+        return self._ask("collect", {"arena": arena, "outputs": places}, 60.0)["prepare_us"]
 
     def equivalent(self, payload: Json) -> dict[str, Comparison]:
         """What the problem's own equivalence says, by output that it judges."""

@@ -137,6 +137,20 @@ class Pool:
             np.copyto(place.bytes_in(arena), source)
         self.holds[slot] = case
 
+    def load_static(self, case: int, slot: int) -> list[Place]:
+        """Copy the static inputs of a case into a slot, alone; `blank` takes them away again."""
+        self.blank()
+        arena, chosen = self.inputs.view(), list[Place]()
+        places = zip(
+            self.signature.inputs, self.cases[case].inputs, self.input_slots[slot], strict=True
+        )
+        for tensor, source, place in places:
+            if tensor.static:
+                np.copyto(place.bytes_in(arena), source)
+                chosen.append(place)
+        self.holds[slot] = case
+        return chosen
+
     def blank(self) -> None:
         """Take all inputs out of sight: whoever runs next must not see what it is called on."""
         arena = self.inputs.view()

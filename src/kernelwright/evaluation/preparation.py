@@ -15,6 +15,7 @@ from kernelwright.evaluation.baselines import BaselineReport, BaselineRole
 from kernelwright.evaluation.expected import Equivalence
 from kernelwright.evaluation.oracle_client import OracleClient
 from kernelwright.evaluation.pool import FEWEST_SETS, Pool, bytes_per_set, make_pool
+from kernelwright.evaluation.prepared import PreparedMemory, static_bytes
 from kernelwright.evaluation.roof import BenchCost, RoofReader
 from kernelwright.evaluation.session import Bench, Session
 from kernelwright.evaluation.settings import JudgeSettings
@@ -96,6 +97,7 @@ class Preparation:
         self._seed = secrets.randbits(32) if seed is None else seed
         self._ready: list[str] | None = None
         self._workspaces = Workspaces()
+        self._prepared = PreparedMemory()
         self._open = False
 
     # Opening and closing -------------------------------------------------------------------------
@@ -131,7 +133,7 @@ class Preparation:
         if not self._open:
             return
         self._open = False
-        for name in ("roof", "oracle", "checks", "pool", "_workspaces"):
+        for name in ("roof", "oracle", "checks", "pool", "_workspaces", "_prepared"):
             part = getattr(self, name, None)
             if part is not None:
                 part.close()
@@ -170,12 +172,18 @@ class Preparation:
         """What the oracle flushes: the intermediates of a baseline lie in memory of its own."""
         return flush_bytes(self.machine, False, self.settings.flush_factor)
 
-    @property
-    def floor_us(self) -> float:
-        """A time that no cold call is under."""
-        m = self.machine
+    def floor_us(self, session: Session) -> float:
+        """A time that no cold call is under: what was prepared may be all that it reads of weights.
+
+        Args:
+            session: of the kernel that is called.
+        """
+        m, read = self.machine, self.cost.bytes_read
         best = max(m.read_gbs, m.copy_gbs, m.triad_gbs, m.write_gbs)
-        return floor_us(self.cost.bytes_read, self.cost.bytes_written, best, m.l3_bytes)
+        packed = session.needs.prepared.get(self.bench, 0)
+        if packed:
+            read -= max(0, static_bytes(self.public.signature, self.bench) - packed)
+        return floor_us(max(0, read), self.cost.bytes_written, best, m.l3_bytes)
 
     def live_bound(self) -> Bound:
         """The bound at this moment."""
@@ -278,6 +286,7 @@ class Preparation:
             self.settings.limits,
             self.flush_bytes,
             self._workspaces,
+            self._prepared,
             lambda artifact: self.builder.host(artifact, self.public.signature, self.dtype),
             self.equivalence,
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from kernelwright.evaluation.baselines import BaselineRole
 from kernelwright.evaluation.expected import Fault
 from kernelwright.evaluation.roof import RoofSamples
-from kernelwright.evaluation.rounds import Role, Samples, one_round
+from kernelwright.evaluation.rounds import Role, Samples, one_round, typical_us
 from kernelwright.evaluation.screening import CANDIDATE
 from kernelwright.evaluation.session import Session
 from kernelwright.model import Estimate, FrozenMap, Peer, WorkloadResult
@@ -120,7 +120,7 @@ class Race:
                 continue
             if rule.done(self.deciding()) or time.monotonic() > end:
                 break
-        return self.candidate.session.dishonest_clock(judge.floor_us)
+        return self.candidate.session.dishonest_clock(judge.floor_us(self.candidate.session))
 
     @property
     def best(self) -> str | None:
@@ -163,13 +163,18 @@ class Race:
             error=error,
             samples_us=FrozenMap(raw),
             within_target=precise,
+            prepare_us=typical_us(self.candidate.session.prepare_us),
+            prepared_bytes=self.candidate.session.needs.prepared.get(self.judge.bench, 0),
         )
 
     def _peers(self) -> list[Peer]:
         candidate = self.samples.by_role[CANDIDATE]
-        checks = {role.name: (role.passes, role.error) for role in self.baselines}
+        checks = {
+            role.name: (role.passes, role.error, typical_us(role.prepare_us))
+            for role in self.baselines
+        }
         if self.own is not None:
-            checks[OWN] = (True, 0.0)
+            checks[OWN] = (True, 0.0, typical_us(self.own.session.prepare_us))
         return [
             Peer(
                 name,
@@ -177,6 +182,7 @@ class Race:
                 sequential_ratio(self.samples.by_role[name], candidate),
                 passes,
                 error,
+                prepare_us,
             )
-            for name, (passes, error) in checks.items()
+            for name, (passes, error, prepare_us) in checks.items()
         ]

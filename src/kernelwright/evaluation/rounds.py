@@ -76,6 +76,11 @@ class Stumble:
     fault: Fault
 
 
+def typical_us(times_us: Sequence[float]) -> float | None:
+    """Their median; None where nothing was timed."""
+    return median(times_us) if times_us else None
+
+
 def one_round(
     roles: Sequence[Role],
     pool: Pool,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kernelwright.evaluation.expected import Fault
 from kernelwright.evaluation.layout import sample
-from kernelwright.evaluation.rounds import KernelRole, Role, Samples, one_round
+from kernelwright.evaluation.rounds import KernelRole, Role, Samples, one_round, typical_us
 from kernelwright.evaluation.session import Session, rejected
 from kernelwright.model import (
     Estimate,
@@ -118,14 +118,14 @@ def _rounds(
         decision = _decide(rule, samples)
         if samples.rounds >= rule.first and time.monotonic() > end:
             decision = Decision.STOP if decision is Decision.CONTINUE else decision
-    clock = session.dishonest_clock(judge.floor_us)
+    clock = session.dishonest_clock(judge.floor_us(session))
     if clock is not None:
         return ScreenReport(rejected(clock, Stage.SCREEN), champion_fault=lost)
     ratio = None
     if CHAMPION in samples.by_role:
         ratio = paired_ratio(samples.by_role[CANDIDATE], samples.by_role[CHAMPION])
     hopeless = decision is Decision.HOPELESS
-    return ScreenReport(_measured(judge, samples, error), ratio, hopeless, lost)
+    return ScreenReport(_measured(judge, session, samples, error), ratio, hopeless, lost)
 
 
 def _decide(rule: ScreenRule, samples: Samples) -> Decision:
@@ -151,7 +151,7 @@ def _roles(judge: Judge, session: Session, champion: Session | None) -> list[Rol
     return roles
 
 
-def _measured(judge: Judge, samples: Samples, error: float) -> Measured:
+def _measured(judge: Judge, session: Session, samples: Samples, error: float) -> Measured:
     times = samples.by_role[CANDIDATE]
     bound = judge.live_bound()
     result = WorkloadResult(
@@ -163,5 +163,7 @@ def _measured(judge: Judge, samples: Samples, error: float) -> Measured:
         error=error,
         samples_us=FrozenMap({name: tuple(values) for name, values in samples.by_role.items()}),
         within_target=False,
+        prepare_us=typical_us(session.prepare_us),
+        prepared_bytes=session.needs.prepared.get(judge.bench, 0),
     )
     return Measured((result,))

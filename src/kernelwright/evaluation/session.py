@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
 from kernelwright.build import Artifact
 from kernelwright.errors import HarnessError
+from kernelwright.evaluation.arguments import arguments, size_arguments
 from kernelwright.evaluation.expected import (
     Equivalence,
     Fault,
@@ -17,16 +18,20 @@ from kernelwright.evaluation.expected import (
     check_sample,
     describe,
 )
+from kernelwright.evaluation.needs import Needs
 from kernelwright.evaluation.pool import Pool
-from kernelwright.evaluation.workspace import OFFSET, Workspaces
-from kernelwright.execution import Arena, Call, CallReport, Failure, Limits, Pointer, Worker
+from kernelwright.evaluation.prepared import (
+    PreparedMemory,
+    Preparer,
+    export_problem,
+)
+from kernelwright.evaluation.workspace import Workspaces
+from kernelwright.execution import Arena, Call, CallReport, Failure, Limits, Worker
 from kernelwright.model import (
     Candidate,
     Host,
     Reason,
     Rejected,
-    Scalar,
-    ScalarArgument,
     Signature,
     Stage,
     Workload,
@@ -56,6 +61,7 @@ class Bench:
     flush_bytes: int
     """What a worker's team reads right before every call, timed or not."""
     workspaces: Workspaces
+    prepared: PreparedMemory
     host: Callable[[Artifact], Host]
     """How a worker runs an artifact."""
     equivalence: Callable[[Pool, int, int], Equivalence | None]
@@ -84,7 +90,13 @@ class Session:
     """Stands for the process that is there now."""
     _met: set[tuple[str, int, int]] = field(default_factory=set[tuple[str, int, int]])
     """Pool, generation and case of every call of this worker."""
-    _workspace: dict[Workload, int] = field(default_factory=dict[Workload, int])
+    needs: Needs = field(default_factory=Needs)
+    preparer: Preparer | None = None
+    """Where the kernel prepacks static inputs: who does."""
+    prepare_us: list[float] = field(default_factory=list[float])
+    """Times of preparations for the bench workload."""
+    _lent: Arena | None = None
+    """The arena of prepared bytes that this worker maps."""
 
     @staticmethod
     def start(
@@ -95,8 +107,21 @@ class Session:
         worker = _start(candidate, artifact, bench, pools, guest)
         if isinstance(worker, Failure):
             return Rejected(Stage.LOAD, worker.reason, worker.detail)
+        wrong = export_problem(candidate.entry, worker, bench.signature)
+        if wrong is not None:
+            worker.close()
+            return Rejected(Stage.LOAD, Reason.BAD_DECLARATION, wrong)
         scratch = bench.workspaces.arena
-        return Session(candidate, artifact, bench, tuple(pools), worker, scratch, _guest=guest)
+        session = Session(candidate, artifact, bench, tuple(pools), worker, scratch, _guest=guest)
+        session._lent = bench.prepared.lent
+        if worker.exports_prepare:
+            session.preparer = Preparer(
+                bench.signature,
+                bench.prepared,
+                session.pools,
+                lambda arenas: _process(candidate, artifact, bench, arenas),
+            )
+        return session
 
     def met(self, pool: Pool, case: int) -> bool:
         """Whether this worker was already called on these very values."""
@@ -111,7 +136,7 @@ class Session:
             fault = self.renew(pool)
             if fault is not None:
                 return fault
-        return self._prepare_workspace(pool.workloads[case])
+        return self._make_room(pool.workloads[case])
 
     def renew(self, pool: Pool) -> Fault | None:
         """Go on in another worker, which has met nothing and is warm."""
@@ -127,11 +152,16 @@ class Session:
             other.blank()
             other.admit(self._guest)
         self.bench.workspaces.admit(self._guest)
+        self.bench.prepared.blank()
         fault = self.make_ready(pool, case)
         if fault is not None:
             return fault
+        fault = self._prepare(pool, case, slots[0])
+        if fault is not None:
+            return fault
         pool.poison(case, slots[1])
-        workload, scratch = pool.workloads[case], self._workspace[pool.workloads[case]]
+        workload = pool.workloads[case]
+        scratch, prepared = self.needs.workspace[workload], self.needs.prepared[workload]
         self._met.add((pool.label, pool.generation, case))
         pool.fresh = False
 
@@ -140,8 +170,9 @@ class Session:
             pool.load(case, slots[0])
             pool.evict(case, slots)
             self.bench.workspaces.evict(pool.throw_out)
+            self.bench.prepared.lend(prepared, pool.throw_out)
 
-        call = Call(arguments(self.bench.signature, pool, case, slots, scratch))
+        call = Call(arguments(self.bench.signature, pool, case, slots, scratch, prepared))
         report = self.worker.call(call, self.bench.flush_bytes, park=True, before=lay_out)
         if isinstance(report, Failure):
             return _failed(report, workload)
@@ -231,13 +262,17 @@ class Session:
         return None
 
     def close(self) -> None:
-        """End the worker."""
+        """End its processes."""
         self.worker.close()
+        if self.preparer is not None:
+            self.preparer.close()
 
-    def _fault_of(self, report: CallReport, workload: Workload) -> Fault | None:
+    def _fault_of(
+        self, report: CallReport, workload: Workload, who: str = "the kernel"
+    ) -> Fault | None:
         where = f"on {describe(workload)}"
         if report.code != 0:
-            return Fault(Reason.ERROR_CODE, f"the kernel returned {report.code}; {where}")
+            return Fault(Reason.ERROR_CODE, f"{who} returned {report.code}; {where}")
         if report.stray_threads > 0:
             text = f"{report.stray_threads} threads or processes were left after the call; {where}"
             return Fault(Reason.STRAY_THREADS, text)
@@ -257,6 +292,7 @@ class Session:
         if isinstance(worker, Failure):
             return Fault(worker.reason, worker.detail)
         self.worker, self.scratch = worker, self.bench.workspaces.arena
+        self._lent = self.bench.prepared.lent
         self._met.clear()
         self.restarts += 1
         return None
@@ -272,59 +308,41 @@ class Session:
         result = self.call(checks, largest, (largest, 0))
         return result if isinstance(result, Fault) else None
 
-    def _prepare_workspace(self, workload: Workload) -> Fault | None:
-        """Learn how much scratch a workload needs; a larger arena means a new worker."""
-        if workload not in self._workspace:
-            integers, doubles = scalar_words(self.bench.signature, workload)
-            nbytes = self.worker.workspace_bytes(integers, doubles)
-            if isinstance(nbytes, Failure):
-                return Fault(nbytes.reason, f"{nbytes.detail}; asking for workspace")
-            if not 0 <= nbytes <= self.bench.limits.memory_bytes:
-                text = f"it asks for {nbytes} bytes of workspace; on {describe(workload)}"
-                return Fault(Reason.OUT_OF_MEMORY, text)
-            self._workspace[workload] = nbytes
-        nbytes, workspaces = self._workspace[workload], self.bench.workspaces
-        if nbytes and not (self.scratch is workspaces.arena and workspaces.holds(nbytes)):
-            if not workspaces.holds(nbytes):
-                workspaces.grow(nbytes)
+    def _make_room(self, workload: Workload) -> Fault | None:
+        """See that all memory is there that a workload needs; larger arenas mean a new worker."""
+        bench = self.bench
+        most = bench.limits.memory_bytes
+        fault = self.needs.learn(self.worker, bench.signature, workload, most)
+        if fault is not None:
+            return fault
+        scratch, workspaces = self.needs.workspace[workload], bench.workspaces
+        packed, memory = self.needs.prepared[workload], bench.prepared
+        if not workspaces.holds(scratch):
+            workspaces.grow(scratch)
+        memory.grow(packed)
+        if (scratch and self.scratch is not workspaces.arena) or (
+            packed and self._lent is not memory.lent
+        ):
             return self._renew()
         return None
 
-
-def arguments(
-    signature: Signature, pool: Pool, case: int, slots: tuple[int, int], workspace_bytes: int
-) -> tuple[Pointer | int | float, ...]:
-    """The arguments of one call, in prototype order."""
-    workload = pool.workloads[case]
-    inputs = pool.input_slots[slots[0]]
-    outputs = pool.output_slots[case][slots[1]]
-    pointers = [Pointer(pool.inputs.name, place.offset) for place in inputs]
-    pointers += [Pointer(pool.outputs.name, place.offset) for place in outputs]
-    dimensions = [workload.sizes[name] for name in signature.dimensions]
-    values = scalar_values(signature.scalars, workload.scalars)
-    scratch: Pointer | int = Pointer("workspace", OFFSET) if workspace_bytes else 0
-    return (*pointers, *dimensions, *values, 0, scratch, workspace_bytes, 0)
-
-
-def scalar_values(
-    scalars: Sequence[ScalarArgument], values: Mapping[str, Scalar]
-) -> tuple[int | float, ...]:
-    """Scalars as they are passed: `double`, or an integer."""
-    return tuple(
-        float(values[s.name]) if s.kind == "float" else int(values[s.name]) for s in scalars
-    )
-
-
-def scalar_words(signature: Signature, workload: Workload) -> tuple[list[int], list[float]]:
-    """Dimensions and scalars as integer and floating arguments of `ENTRY_workspace`."""
-    integers = [workload.sizes[name] for name in signature.dimensions]
-    doubles: list[float] = []
-    for value in scalar_values(signature.scalars, workload.scalars):
-        if isinstance(value, float):
-            doubles.append(value)
-        else:
-            integers.append(value)
-    return integers, doubles
+    def _prepare(self, pool: Pool, case: int, slot: int) -> Fault | None:
+        """Let the static inputs of a case be prepacked while the worker that calls is frozen."""
+        workload = pool.workloads[case]
+        nbytes = self.needs.prepared[workload]
+        if self.preparer is None or not nbytes:
+            return None
+        self.worker.freeze()
+        sizes = size_arguments(self.bench.signature, workload)
+        report = self.preparer.prepare(pool, case, slot, sizes, nbytes)
+        if isinstance(report, Failure):
+            return _failed(report, workload)
+        broken = self.bench.prepared.made.broken_zone(nbytes)
+        if broken is not None:
+            return Fault(Reason.RED_ZONE, f"{broken}; on {describe(workload)}")
+        if pool.shared:
+            self.prepare_us.append(agreed_us(report, self.worker.handshake_overhead_us))
+        return self._fault_of(report, workload, "its preparation")
 
 
 def rejected(fault: Fault, stage: Stage) -> Rejected:
@@ -369,8 +387,16 @@ def _start(
         pool.blank()
         pool.admit(guest)
     bench.workspaces.admit(guest)
+    bench.prepared.blank()
     arenas = [arena for pool in pools for arena in pool.arenas]
-    arenas += bench.workspaces.arenas()
+    arenas += [*bench.workspaces.arenas(), *bench.prepared.arenas()]
+    return _process(candidate, artifact, bench, arenas)
+
+
+def _process(
+    candidate: Candidate, artifact: Artifact, bench: Bench, arenas: Sequence[Arena]
+) -> Worker | Failure:
+    """A process of the kernel, begun again when the system ends it before the kernel is loaded."""
     host, left = bench.host(artifact), _STARTS
     while True:
         left -= 1

@@ -17,6 +17,9 @@ OFFSET = PAGE + ALIGNMENT
 class Workspaces:
     """One arena for all kernels, as only one worker runs at a time."""
 
+    name: str = "workspace"
+    """Of the arena."""
+    what: str = "its workspace"
     arena: Arena | None = None
     _guest: object = None
     """The process that was last let near it."""
@@ -38,7 +41,7 @@ class Workspaces:
     def grow(self, nbytes: int) -> None:
         """Replace it by a larger one; workers that map the old one must be started again."""
         self.close()
-        self.arena = Arena("workspace", _whole(nbytes))
+        self.arena = Arena(self.name, _whole(nbytes))
 
     def poison(self, nbytes: int) -> None:
         """Fill what the kernel may use with other NaNs than last time, the rest with secrets.
@@ -63,9 +66,9 @@ class Workspaces:
         after = memory[OFFSET + nbytes : OFFSET + nbytes + PAGE]
         if not np.array_equal(after, ZONE):
             at = int(np.argmax(after != ZONE))
-            return f"wrote past the end of its workspace, first {at} bytes after it"
+            return f"wrote past the end of {self.what}, first {at} bytes after it"
         if not np.array_equal(memory[OFFSET - PAGE : OFFSET], ZONE):
-            return "wrote before the start of its workspace"
+            return f"wrote before the start of {self.what}"
         return None
 
     def evict(self, throw_out: Evict | None) -> None:

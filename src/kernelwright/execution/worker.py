@@ -49,6 +49,9 @@ class Worker:
         """Bracket minus elapsed of a null kernel, measured before the candidate was loaded."""
         self.team = 0
         """Threads on which the artifact's OpenMP runtime ran its probe."""
+        self.exports_prepare = False
+        self.exports_prepared = False
+        """Whether the artifact has `ENTRY_prepare` and `ENTRY_prepared`."""
         self.syscall_filter = False
         """Whether the system-call filter is in place."""
         self._arenas = {arena.name: (0, arena.nbytes) for arena in arenas}
@@ -136,6 +139,10 @@ class Worker:
         """Load the candidate."""
         failure = self._order(layout.LOAD, self.limits.start_s, "while it was loaded")
         self.team = int(self._page.team)
+        failure = failure or self._order(layout.EXPORTS, self.limits.start_s, "after the load")
+        exports = 0 if failure else int(self._page.result)
+        self.exports_prepare = bool(exports & layout.HAS_PREPARE)
+        self.exports_prepared = bool(exports & layout.HAS_PREPARED)
         return failure
 
     def call(
@@ -165,10 +172,24 @@ class Worker:
         self, integers: Sequence[int], doubles: Sequence[float] = ()
     ) -> int | Failure:
         """What `ENTRY_workspace(dimensions…, scalars…)` returns; 0 where it is not exported."""
+        return self._asked(layout.WORKSPACE, "in its workspace function", integers, doubles)
+
+    def prepared_bytes(
+        self, integers: Sequence[int], doubles: Sequence[float] = ()
+    ) -> int | Failure:
+        """What `ENTRY_prepared(dimensions…, scalars…)` returns; it must be exported."""
+        return self._asked(layout.PREPARED, "in its prepared function", integers, doubles)
+
+    def prepare(self, call: Call) -> CallReport | Failure:
+        """Time one call of `ENTRY_prepare`, which must be exported; the worker is frozen after."""
+        return self._timed(layout.PREPARE, 0, True, None, call, "while it prepared")
+
+    def _asked(
+        self, command: int, where: str, integers: Sequence[int], doubles: Sequence[float]
+    ) -> int | Failure:
         self._write_arguments(Call((*integers, *doubles)))
         self.thaw()
-        failure = self._order(layout.WORKSPACE, self.limits.call_s, "in its workspace function")
-        return failure or int(self._page.result)
+        return self._order(command, self.limits.call_s, where) or int(self._page.result)
 
     def _write_arguments(self, call: Call) -> None:
         integers: list[int] = []
@@ -200,6 +221,7 @@ class Worker:
         park: bool,
         before: Callable[[], None] | None,
         call: Call,
+        where: str = "in the kernel",
     ) -> CallReport | Failure:
         self.thaw()
         self._page.flush_bytes = flush_bytes
@@ -228,7 +250,7 @@ class Worker:
         page.command = command
         limits = self.limits
         bracket = child.bracket(self._clock, limits.call_s, limits.threads)
-        failure = self._failure_of(bracket.outcome, limits.call_s, "in the kernel")
+        failure = self._failure_of(bracket.outcome, limits.call_s, where)
         if failure:
             return failure
         if park:

@@ -48,6 +48,8 @@ class Peer:
     passes_check: bool
     error: float
     """Largest error in units of the tolerance; at most 1 when it passes."""
+    prepare_us: float | None = None
+    """What its packing of static inputs took, outside of its time; None: it packs nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,10 @@ class WorkloadResult:
     """False when the budget ended before the interval was within the target width."""
     collapsed: bool = False
     """At held-out sizes: slower than a baseline, and far slower than at the bench sizes."""
+    prepare_us: float | None = None
+    """What its packing of static inputs took, outside of its time; None: it packs nothing."""
+    prepared_bytes: int = 0
+    """What it packed them into."""
 
     @property
     def best_baseline(self) -> Peer | None:

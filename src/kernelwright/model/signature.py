@@ -103,3 +103,24 @@ class Signature:
         parts = [f"int64_t {name}" for name in self.dimensions]
         parts += [f"{s.c_type} {s.name}" for s in self.scalars]
         return f"int64_t {entry}_workspace({', '.join(parts) or 'void'})"
+
+    @property
+    def static_inputs(self) -> tuple[TensorArgument, ...]:
+        """Inputs that `NAME_prepare` gets."""
+        return tuple(tensor for tensor in self.inputs if tensor.static)
+
+    def prepare_prototypes(self, entry: str, dtype: Dtype) -> tuple[str, ...]:
+        """The C prototypes of the optional `NAME_prepared` and `NAME_prepare`.
+
+        Empty where no input is static, so that nothing may be prepared.
+        """
+        if not self.static_inputs:
+            return ()
+        sizes = [f"int64_t {name}" for name in self.dimensions]
+        sizes += [f"{s.c_type} {s.name}" for s in self.scalars]
+        parts = [f"const {t.resolve(dtype).c_type}* {t.name}" for t in self.static_inputs]
+        parts += [*sizes, "void* prepared", "void* stream"]
+        return (
+            f"int64_t {entry}_prepared({', '.join(sizes) or 'void'})",
+            f"int {entry}_prepare({', '.join(parts)})",
+        )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kernelwright.model import Scalar
-from kernelwright.problems.declaration import Problem
+from kernelwright.problems.declaration import Packed, Problem
 from kernelwright.problems.elements import torch_dtype
 
 
@@ -22,7 +22,7 @@ class Baseline:
 
     name: str
     run: Callable[..., tuple[Tensor, ...]]
-    prepare: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = lambda inputs: {}
+    prepare: Callable[[Mapping[str, Tensor]], Packed] = lambda inputs: {}
     """What takes the place of static inputs; made before the clock starts."""
 
     def __call__(
@@ -43,7 +43,11 @@ class Baseline:
             with torch.no_grad():
                 return self.run(**arguments)
 
-        return call, list(packed.values())
+        return call, [
+            tensor
+            for value in packed.values()
+            for tensor in (value if isinstance(value, tuple) else (value,))
+        ]
 
 
 def baselines(problem: Problem) -> dict[str, Baseline]:
@@ -72,7 +76,7 @@ def _compiled(function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tupl
     return call
 
 
-def _of_static(problem: Problem, name: str) -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]]:
+def _of_static(problem: Problem, name: str) -> Callable[[Mapping[str, Tensor]], Packed]:
     static = [argument.name for argument in problem.signature.inputs if argument.static]
     prepare = problem.preparations[name]
     return lambda inputs: prepare(**{n: inputs[n] for n in static})

@@ -29,7 +29,9 @@ from kernelwright.problems.signature import signature_of
 
 Reference = Callable[..., Any]
 InputMaker = Callable[[Mapping[str, int], Mapping[str, Scalar], Generator], dict[str, Tensor]]
-Preparation = Callable[..., dict[str, Tensor]]
+Packed = Mapping[str, Tensor | tuple[Tensor, ...]]
+"""What takes the place of static inputs, by their names."""
+Preparation = Callable[..., Packed]
 CostFunction = Callable[[Mapping[str, int], Dtype], Cost]
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -42,6 +42,9 @@ struct Candidate {
     // One call with the arguments of the page, number by number.
     int (*call)(const int64_t* integers, const double* doubles);
     int64_t (*workspace)(const int64_t* integers, const double* doubles);
+    // Prepacking of static inputs; called only as far as `Host::exports` says.
+    int64_t (*prepared)(const int64_t* integers, const double* doubles);
+    int (*prepare)(const int64_t* integers, const double* doubles);
     // Run `work` once on every thread of the team that the candidate will use.
     void (*on_team)(int threads, void (*work)(void* data, int thread), void* data);
 };
@@ -50,6 +53,7 @@ struct Host {
     Candidate candidate{};
     Page* page = nullptr;
     int go = -1, done = -1, threads = 1;
+    int64_t exports = 0;
     const char* artifact = nullptr;
     const char* entry = nullptr;
     char* flush_buffer = nullptr;
@@ -208,6 +212,12 @@ inline int null_call(const int64_t*, const double*) { return 0; }
                 host.page->result =
                     host.candidate.workspace(host.page->integers, host.page->doubles);
                 break;
+            case kExports: host.page->result = host.exports; break;
+            case kPrepared:
+                host.page->result =
+                    host.candidate.prepared(host.page->integers, host.page->doubles);
+                break;
+            case kPrepare: timed_call(host, host.candidate.prepare); break;
             default: _exit(0);
         }
         tell_judge(host);

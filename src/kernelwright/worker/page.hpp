@@ -8,7 +8,14 @@ namespace kernelwright {
 
 constexpr int kMaxIntegers = 32, kMaxDoubles = 8, kMaxArenas = 256, kTextBytes = 1024;
 
-enum Command : uint32_t { kLoad = 1, kFlush, kCall, kNullCall, kWorkspace, kQuit };
+enum Command : uint32_t {
+    kLoad = 1, kFlush, kCall, kNullCall, kWorkspace, kQuit,
+    kExports,   // which of `Export` the candidate has
+    kPrepared,  // bytes that it wants prepared
+    kPrepare,
+};
+
+enum Export : int64_t { kHasPrepare = 1, kHasPrepared = 2 };
 
 enum Problem : uint32_t {
     kNoProblem = 0,

@@ -29,6 +29,8 @@ __attribute__((noinline)) R invoke(Generic<R> f, const int64_t* i, const double*
 
 Generic<int> kernel_function = nullptr;
 Generic<int64_t> workspace_function = nullptr;
+Generic<int64_t> prepared_function = nullptr;
+Generic<int> prepare_function = nullptr;
 
 int call(const int64_t* integers, const double* doubles) {
     return invoke<int>(kernel_function, integers, doubles);
@@ -36,6 +38,22 @@ int call(const int64_t* integers, const double* doubles) {
 
 int64_t workspace(const int64_t* integers, const double* doubles) {
     return workspace_function == nullptr ? 0 : invoke(workspace_function, integers, doubles);
+}
+
+int64_t prepared(const int64_t* integers, const double* doubles) {
+    return invoke(prepared_function, integers, doubles);
+}
+
+int prepare_static(const int64_t* integers, const double* doubles) {
+    return invoke(prepare_function, integers, doubles);
+}
+
+// A function that the library may lack; null when it does.
+template <typename R>
+Generic<R> optional_function(const Host& host, void* library, const char* suffix) {
+    char name[512];
+    snprintf(name, sizeof name, "%s%s", host.entry, suffix);
+    return reinterpret_cast<Generic<R>>(dlsym(library, name));
 }
 
 void on_team(int threads, void (*work)(void*, int), void* data) {
@@ -58,9 +76,11 @@ void load(Host& host) {
     if (kernel == nullptr) fail(host, kMissingSymbol, dlerror());
     note_library(kernel);
     kernel_function = reinterpret_cast<Generic<int>>(kernel);
-    char name[512];
-    snprintf(name, sizeof name, "%s_workspace", host.entry);
-    workspace_function = reinterpret_cast<Generic<int64_t>>(dlsym(library, name));
+    workspace_function = optional_function<int64_t>(host, library, "_workspace");
+    prepared_function = optional_function<int64_t>(host, library, "_prepared");
+    prepare_function = optional_function<int>(host, library, "_prepare");
+    host.exports = (prepare_function != nullptr ? kHasPrepare : 0) |
+                   (prepared_function != nullptr ? kHasPrepared : 0);
     void* probe = dlsym(library, "kernelwright_probe_threads");
     if (probe == nullptr) fail(host, kMissingSymbol, "the builder's thread probe is not in it");
     host.page->team = reinterpret_cast<int (*)()>(probe)();
@@ -77,6 +97,7 @@ void load(Host& host) {
 int main(int count, char** arguments) {
     kernelwright::Host host;
     host.candidate = {kernelwright::load, kernelwright::call, kernelwright::workspace,
+                      kernelwright::prepared, kernelwright::prepare_static,
                       kernelwright::on_team};
     if (!kernelwright::greet(host, count, arguments)) return 2;
     kernelwright::prepare(host, count, arguments);
