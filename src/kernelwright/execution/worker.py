@@ -182,7 +182,7 @@ class Worker:
 
     def prepare(self, call: Call) -> CallReport | Failure:
         """Time one call of `ENTRY_prepare`, which must be exported; the worker is frozen after."""
-        return self._timed(layout.PREPARE, 0, True, None, call, "while it prepared")
+        return self._timed(layout.PREPARE, 0, True, None, call)
 
     def _asked(
         self, command: int, where: str, integers: Sequence[int], doubles: Sequence[float]
@@ -221,7 +221,6 @@ class Worker:
         park: bool,
         before: Callable[[], None] | None,
         call: Call,
-        where: str = "in the kernel",
     ) -> CallReport | Failure:
         self.thaw()
         self._page.flush_bytes = flush_bytes
@@ -249,6 +248,7 @@ class Worker:
         self._write_arguments(call)
         page.command = command
         limits = self.limits
+        where = "while it prepared" if command == layout.PREPARE else "in the kernel"
         bracket = child.bracket(self._clock, limits.call_s, limits.threads)
         failure = self._failure_of(bracket.outcome, limits.call_s, where)
         if failure:
