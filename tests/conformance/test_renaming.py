@@ -26,7 +26,7 @@ def _families(reference, dtype):
 
 NOTHING_OFFERED = {
     "attention_gqa_causal", "cross_entropy_loss",
-    "paged_decode_attention", "softmax_attention", "spmv_csr", "topk_rows",
+    "paged_decode_attention", "softmax_attention", "spmv_csr",
 }  # fmt: skip
 """Problems that no generator and no recipe takes yet."""
 

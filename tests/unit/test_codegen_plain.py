@@ -58,7 +58,8 @@ def test_every_shipped_problem_in_the_form_has_a_right_minimal_kernel(name, dtyp
     problem = load_problem(suite.find(name))
     signature = problem.signature
     kernel = build(plain_kernel(signature, trace_program(problem, dtype), dtype), tmp_path)
-    sizes = FrozenMap({n: 5 + 2 * i for i, n in enumerate(problem.size_names)})
+    least = {name: low for name, (low, _) in problem.ranges.items()}
+    sizes = FrozenMap({n: max(least[n], 5 + 2 * i) for i, n in enumerate(problem.size_names)})
     scalars = problem.default_scalars(sizes)
     inputs = problem.make_inputs(Workload(name, dtype, sizes, scalars), seed=3)
     wanted = run_reference(problem, inputs, scalars, "oracle")

@@ -291,7 +291,7 @@ def _branches(x, eps=0.5):
 
 _CLOSED_OVER = torch.ones(3)
 REFUSED = {
-    "sort": (lambda x: x.sort(-1).values, X, "aten.sort"),
+    "median": (lambda x: x.sub(x.median(-1, keepdim=True).values), X, "aten.median"),
     "data": (lambda x: x * 2 if x.sum() > 0 else x, X, "_local_scalar_dense"),
     "random": (lambda x: x + torch.rand_like(x), X, "rand"),
     "nonzero": (lambda x: x[x > 0].sum(), sig("x:T,H", "out:"), "mask"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from kernelwright.codegen import contraction, pairs, rowwise, stencil, windows
-from kernelwright.expr import scatter
+from kernelwright.expr import scatter, selection
 from kernelwright.expr.nodes import Program
 from kernelwright.model import Dtype, Family, Machine
 
@@ -23,7 +23,7 @@ def families(
     Returns:
         Families with declared tunables and good first assignments; empty when nothing matches.
     """
-    if scatter.scatters(program):
+    if scatter.scatters(program) or selection.sorts(program):
         return ()  # as loops over all targets and all sources nobody would want it
     found = contraction.families(program, dtype, machine, sizes, entry)
     if found and not rowwise.reuses_nothing(program, sizes):

@@ -10,7 +10,17 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from kernelwright.expr.nodes import Extent, Load, Node, Parameter, Program, Reduce, Scan, transform
+from kernelwright.expr.nodes import (
+    Extent,
+    Load,
+    Node,
+    Order,
+    Parameter,
+    Program,
+    Reduce,
+    Scan,
+    transform,
+)
 from kernelwright.model import Signature, TensorArgument
 
 _WORDS = (
@@ -83,6 +93,8 @@ def _renamed(body: Node, name: Callable[[str], str]) -> Node:
                 return Extent(name(node.dim))
             case Reduce():
                 return Reduce(node.op, node.axis, name(node.extent), node.body)
+            case Order():
+                return Order(node.axis, name(node.extent), node.at, node.body, node.largest)
             case Scan():
                 return Scan(node.axis, name(node.extent), node.at, node.body)
             case _:

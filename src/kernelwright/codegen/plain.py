@@ -15,6 +15,7 @@ from kernelwright.expr import (
     Kinds,
     Load,
     Node,
+    Order,
     Output,
     Parameter,
     Program,
@@ -47,6 +48,9 @@ static T greatest(T a, T b) { return a != a || a > b ? a : b; }
 """,
     "least": """template <typename T>  // NaN wins, as in torch
 static T least(T a, T b) { return a != a || a < b ? a : b; }
+""",
+    "is_greater": """template <typename T>  // NaN is greater than any number
+static bool is_greater(T a, T b) { return a > b || (a != a && b == b); }
 """,
     "floor_divide": """static inline double floor_divide(double a, double b) {
     return std::floor(a / b);
@@ -226,6 +230,8 @@ class _Scope:
         """Emit what computes a term; the name of the result."""
         if isinstance(node, Reduce):
             return self._position(node) if node.op.startswith("arg") else self._reduction(node)
+        if isinstance(node, Order):
+            return self._order(node)
         if isinstance(node, Scan):
             return self._scan(node)
         name = self.writer.fresh("t")
@@ -275,6 +281,27 @@ class _Scope:
         inner = self.child(node.axis)
         inner.emit(f"{name} += {inner.text(node.body)};")
         self._place(inner, node.axis, f"{position} + 1")
+        return name
+
+    def _order(self, node: Order) -> str:
+        """The one index that as many others come before as its position says."""
+        name, before = self.writer.fresh("index"), self.writer.fresh("before")
+        position = self.text(node.at)
+        self.emit(f"int64_t {name} = 0;")
+        outer = self.child(node.axis)
+        own, i = outer.text(node.body), self.writer.names[node.axis]
+        outer.emit(f"int64_t {before} = 0;")
+        other = f"{node.axis} of another"
+        inner = outer.child(other)
+        value = inner.text(substitute(node.body, {node.axis: Axis(other)}))
+        j = self.writer.names[other]
+        first, second = (value, own) if node.largest else (own, value)
+        ahead = f"is_greater({first}, {second})"
+        equal = f"!is_greater({second}, {first}) && {j} < {i}"
+        inner.emit(f"{before} += {ahead} || ({equal});")
+        outer._place(inner, other, dimension_to_c(node.extent))
+        outer.emit(f"if ({before} == {position}) {name} = {i};")
+        self._place(outer, node.axis, dimension_to_c(node.extent))
         return name
 
     def _place(self, inner: "_Scope", axis: str, end: str) -> None:

@@ -18,6 +18,7 @@ from kernelwright.expr.nodes import (
     Extent,
     Load,
     Node,
+    Order,
     Parameter,
     Program,
     Reduce,
@@ -110,6 +111,8 @@ class _Run:
                 return self._apply(node)
             case Reduce():
                 return self._reduce(node)
+            case Order():
+                return self._order_of(node)
             case Scan():
                 return self._scan(node)
             case _:
@@ -169,11 +172,24 @@ class _Run:
 
     def _scan(self, node: Scan) -> _Value:
         body = self._with_axis(self._values[node.body], node.axis)
-        position = body.axes.index(node.axis)
-        sums = np.cumsum(body.data, axis=position)
-        indices = [_Value((axis,), np.arange(self._extent[axis])) for axis in body.axes]
-        indices[position] = self._values[node.at]
-        return self._gather(sums, indices)
+        sums = np.cumsum(body.data, axis=body.axes.index(node.axis))
+        return self._taken(_Value(body.axes, sums), node)
+
+    def _order_of(self, node: Order) -> _Value:
+        body = self._with_axis(self._values[node.body], node.axis)
+        missing, data = np.isnan(body.data), body.data
+        if node.largest:
+            # the complement of an integer never overflows
+            data = -data if data.dtype.kind == "f" else ~data
+            missing = ~missing
+        found = np.lexsort((data, missing), axis=body.axes.index(node.axis))
+        return self._taken(_Value(body.axes, found), node)
+
+    def _taken(self, along: _Value, node: Scan) -> _Value:
+        """The element at the position that a node asks for."""
+        indices = [_Value((axis,), np.arange(self._extent[axis])) for axis in along.axes]
+        indices[along.axes.index(node.axis)] = self._values[node.at]
+        return self._gather(along.data, indices)
 
 
 def _widen(array: Array) -> Array:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import reduce
 
-from kernelwright.expr.nodes import Apply, Axis, Constant, Extent, Node, Reduce, walk
+from kernelwright.expr.nodes import Apply, Axis, Constant, Extent, Node, Order, Reduce, walk
 from kernelwright.expr.polynomial import (
     ONE,
     ZERO,
@@ -64,6 +64,9 @@ class Integers:
             case Apply() if node.op in INTEGER_ARITHMETIC:
                 return self._arithmetic(node.op, [self._polynomials[a] for a in node.args])
             case Reduce() if node.op in ("argmin", "argmax"):
+                self._bounds[node] = (ZERO, from_dimension(node.extent) - ONE)
+                return Polynomial.atom(node)
+            case Order():
                 self._bounds[node] = (ZERO, from_dimension(node.extent) - ONE)
                 return Polynomial.atom(node)
             case _:

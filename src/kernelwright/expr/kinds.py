@@ -10,6 +10,7 @@ from kernelwright.expr.nodes import (
     Kind,
     Load,
     Node,
+    Order,
     Parameter,
     Reduce,
     Scan,
@@ -55,6 +56,8 @@ class Kinds:
                 if node.op in ("argmin", "argmax"):
                     return "int"
                 return "bool" if node.op in ("any", "all") else self._arithmetic(node.body)
+            case Order():
+                return "int"
             case Scan():
                 return self._arithmetic(node.body)
             case Apply():

@@ -135,6 +135,17 @@ class Scan(Node):
         return (self.at, self.body)
 
 
+@dataclass(frozen=True, eq=False)
+class Order(Scan):
+    """The index along `axis` of what stands at position `at` once `body` is sorted.
+
+    Equal elements keep their order; NaN is greater than any number.
+    """
+
+    largest: bool
+    """Whether the largest come first."""
+
+
 @dataclass(frozen=True)
 class Output:
     """One output tensor: its index variables, outermost first, and the value at an index."""
@@ -199,6 +210,8 @@ def rebuild(node: Node, children: tuple[Node, ...]) -> Node:
             return Apply(node.op, children)
         case Reduce():
             return Reduce(node.op, node.axis, node.extent, children[0])
+        case Order():
+            return Order(node.axis, node.extent, children[0], children[1], node.largest)
         case Scan():
             return Scan(node.axis, node.extent, children[0], children[1])
         case _:

@@ -11,6 +11,7 @@ from kernelwright.expr.nodes import (
     Extent,
     Load,
     Node,
+    Order,
     Parameter,
     Program,
     Reduce,
@@ -78,6 +79,9 @@ def _text(node: Node, texts: dict[Node, str]) -> str:
             return f"{node.op}({', '.join(_bare(a) for a in args)})"
         case Reduce():
             return f"{node.op}[{node.axis} < {node.extent}]({_bare(args[0])})"
+        case Order():
+            way = "descending" if node.largest else "ascending"
+            return f"{way}[{node.axis} < {node.extent} at {args[0]}]({_bare(args[1])})"
         case Scan():
             return f"scan[{node.axis} < {node.extent} at {args[0]}]({_bare(args[1])})"
         case _:

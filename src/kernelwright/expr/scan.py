@@ -29,7 +29,7 @@ def match(program: Program) -> ScanPlan | None:
         return None
     output = program.outputs[0]
     scan = output.body
-    if not isinstance(scan, Scan) or not output.axes or scan.at is not Axis(output.axes[-1]):
+    if type(scan) is not Scan or not output.axes or scan.at is not Axis(output.axes[-1]):
         return None
     if from_dimension(scan.extent) != from_dimension(output.dims[-1]):
         return None

@@ -12,6 +12,7 @@ from kernelwright.expr.nodes import (
     Extent,
     Load,
     Node,
+    Order,
     Output,
     Parameter,
     Program,
@@ -75,6 +76,8 @@ def _node_to_json(node: Node, number: dict[Node, int]) -> list[Any]:
             return ["apply", node.op, children]
         case Reduce():
             return ["reduce", node.op, node.axis, node.extent, *children]
+        case Order():
+            return ["order", node.largest, node.axis, node.extent, *children]
         case Scan():
             return ["scan", node.axis, node.extent, *children]
         case _:
@@ -101,6 +104,8 @@ def _node_from_json(entry: list[Any], nodes: list[Node]) -> Node:
             return Reduce(op, axis, extent, nodes[body])
         case ["scan", axis, extent, at, body]:
             return Scan(axis, extent, nodes[at], nodes[body])
+        case ["order", largest, axis, extent, at, body]:
+            return Order(axis, extent, nodes[at], nodes[body], largest)
         case _:
             raise ValueError(f"unknown node {entry!r}")
 

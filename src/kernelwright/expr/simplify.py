@@ -14,6 +14,7 @@ from kernelwright.expr.kinds import Kinds
 from kernelwright.expr.nodes import (
     Axis,
     Node,
+    Order,
     Output,
     Program,
     Reduce,
@@ -77,6 +78,8 @@ def share(root: Node) -> Node:
             extent = to_dimension(from_dimension(new.extent))
             if isinstance(new, Reduce):
                 new = Reduce(new.op, name, extent, body)
+            elif isinstance(new, Order):
+                new = Order(name, extent, new.at, body, new.largest)
             else:
                 new = Scan(name, extent, new.at, body)
         done[node] = new
@@ -159,6 +162,8 @@ def _renamed(node: Node, children: tuple[Node, ...], names: dict[str, str]) -> N
             return Axis(names.get(node.name, node.name))
         case Reduce():
             return Reduce(node.op, names[node.axis], node.extent, children[0])
+        case Order():
+            return Order(names[node.axis], node.extent, children[0], children[1], node.largest)
         case Scan():
             return Scan(names[node.axis], node.extent, children[0], children[1])
         case _:

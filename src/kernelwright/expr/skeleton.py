@@ -9,6 +9,7 @@ from kernelwright.expr import (
     rowwise,
     scan,
     scatter,
+    selection,
     stencil,
     windows,
 )
@@ -22,6 +23,7 @@ SKELETONS = (
     "stencil",
     "scan",
     "histogram/scatter",
+    "sort/select",
     "none",
 )
 
@@ -32,6 +34,8 @@ def skeleton(program: Program) -> str:
         isinstance(node, Reduce | Scan) for node in walk(*(o.body for o in program.outputs))
     ):
         return "pointwise" if stencil.match(program) is None else "stencil"
+    if selection.sorts(program):
+        return "sort/select"
     if scatter.scatters(program):
         return "histogram/scatter"
     if contraction.match(program) is not None:

@@ -24,6 +24,7 @@ from kernelwright.model import Dtype, Signature, evaluate_dimension
 from kernelwright.problems import (
     trace_convolution,
     trace_gather,
+    trace_order,
     trace_pointwise,
     trace_reductions,
     trace_scatter,
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["trace", "trace_program"]
 
 _LOWERED_BY = (
-    trace_convolution, trace_gather, trace_pointwise, trace_reductions, trace_scatter, trace_views,
+    trace_convolution, trace_gather, trace_order, trace_pointwise, trace_reductions, trace_scatter,
+    trace_views,
 )  # fmt: skip
 _MULTIPLES = (1, 2, 8, 64, 128)
 """Sizes are tried as multiples of these: a reference may split an axis into blocks."""
