@@ -73,9 +73,7 @@ def families(
     )  # fmt: skip
 
 
-def _source(
-    context: Context, name: str, tunables: Tunables, struct: list[str], entry: str
-) -> str:
+def _source(context: Context, name: str, tunables: Tunables, struct: list[str], entry: str) -> str:
     signature = context.signature
     outputs, inputs = signature.outputs, signature.inputs
     title = f"{', '.join(t.name for t in outputs)} from {', '.join(t.name for t in inputs)}"

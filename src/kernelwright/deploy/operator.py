@@ -67,6 +67,7 @@ def _context(public: PublicProblem, dtype: Dtype) -> dict[str, Any]:
     scalars = [scalar.name for scalar in signature.scalars]
     typed = [f"{name}: Tensor" for name in tensors]
     typed += [f"{scalar.name}: {scalar.kind}" for scalar in signature.scalars]
+    sizes = ["c_int64"] * len(signature.dimensions) + [_CTYPE[s.kind] for s in signature.scalars]
     return {
         "parameter_list": _parameter_list(parameters),
         "call_list": ", ".join(_passed(p) for p in parameters),
@@ -87,8 +88,11 @@ def _context(public: PublicProblem, dtype: Dtype) -> dict[str, Any]:
         "steps": [(name, how, "_solve(" in how) for name, how in size_steps(signature)],
         "returns": _return_type(len(signature.outputs)),
         "argument_types": _argument_types(signature),
-        "workspace_types": ["c_int64"] * len(signature.dimensions)
-        + [_CTYPE[s.kind] for s in signature.scalars],
+        "workspace_types": sizes,
+        "static": bool(signature.static_inputs),
+        "static_tuple": _tuple([str(n) for n, t in enumerate(signature.inputs) if t.static]),
+        "prepare_types": ["c_void_p"] * len(signature.static_inputs)
+        + [*sizes, "c_void_p", "c_void_p"],
     }
 
 
