@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kernelwright import suite
 from kernelwright.cli import main
 from kernelwright.errors import ArchiveError, CandidateError, UserError
-from kernelwright.evaluation.session import agreed_us
+from kernelwright.evaluation.clocks import agreed_us
 from kernelwright.execution import Arena, CallReport, Failure, Limits, Worker
 from kernelwright.execution.diagnose import explain_problem
 from kernelwright.execution.page import Page

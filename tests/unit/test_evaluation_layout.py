@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernelwright.evaluation.clocks import agreed_us
 from kernelwright.evaluation.layout import PAGE, pack, sample
-from kernelwright.evaluation.session import Session, agreed_us
+from kernelwright.evaluation.session import Session
 from kernelwright.evaluation.wire import (
     comparison_from_json,
     comparison_to_json,

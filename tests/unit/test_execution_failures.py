@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from execution_support import (
@@ -21,6 +22,7 @@ from execution_support import (
 from kernelwright.build import Artifact
 from kernelwright.errors import HarnessError
 from kernelwright.execution import Arena, Call, CallReport, Failure, Limits, Pointer, Worker
+from kernelwright.execution.diagnose import oom_kills
 from kernelwright.model import Reason
 
 COMPILERS = [toolchain.name for toolchain in toolchains()]
@@ -271,8 +273,24 @@ def test_a_worker_that_is_gone_before_its_call_fails_alone(cache):
 
         result = worker.call(arguments(), before=kill)
         assert isinstance(result, Failure)
+        assert result.reason is Reason.KILLED
         assert "before the call" in result.detail
         assert not worker.alive
+
+
+def test_a_kill_is_for_memory_only_where_the_system_says_so(cache, monkeypatch):
+    body = "return (int)syscall(SYS_tgkill, getpid(), getpid(), 9);"
+    assert failure(cache, body, "unistd.h sys/syscall.h").reason is Reason.KILLED
+    monkeypatch.setattr("kernelwright.execution.worker.oom_kills", iter(range(9)).__next__)
+    short = failure(cache, body, "unistd.h sys/syscall.h")
+    assert short.reason is Reason.OUT_OF_MEMORY
+    assert "want of memory" in short.detail
+
+
+def test_the_account_of_ended_processes_can_be_read():
+    if "oom_kill" not in Path("/proc/vmstat").read_text():
+        pytest.skip("the system keeps no account")
+    assert oom_kills() >= 0
 
 
 def test_files_of_the_machine_are_not_there_in_the_sandbox(cache):

@@ -12,7 +12,7 @@ import pytest
 from execution_support import arguments, built, source, started, toolchains
 
 from kernelwright.build import build_clock
-from kernelwright.evaluation.session import agreed_us, excess_us
+from kernelwright.evaluation.clocks import agreed_us, excess_us
 from kernelwright.execution import Arena, CallReport
 from kernelwright.execution.process import _native_clock, late_ns, places  # pyright: ignore
 

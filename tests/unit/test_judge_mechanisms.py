@@ -1,6 +1,7 @@
 """Mechanisms that make cheating useless, each shown to catch what wins without it."""
 
 import os
+import signal
 import time
 from dataclasses import replace
 from statistics import median
@@ -13,9 +14,10 @@ from judging import rms_norm
 
 from kernelwright.build import CppBuilder
 from kernelwright.evaluation import Judge, JudgeSettings
+from kernelwright.evaluation.clocks import agreed_us
 from kernelwright.evaluation.layout import POISON
-from kernelwright.evaluation.session import Session, agreed_us
-from kernelwright.execution import Arena, CallReport, Limits
+from kernelwright.evaluation.session import Session
+from kernelwright.execution import Arena, CallReport, Limits, Worker
 from kernelwright.machine import probe
 from kernelwright.model import Candidate, Dtype, FrozenMap, Measured, Reason, Rejected
 from kernelwright.numerics import POISONS, ScreenRule, band
@@ -267,3 +269,24 @@ def test_the_judge_is_bound_to_one_processor_during_a_call_only(tmp_path_factory
     with Arena("x", 4096) as x, started(built_kernel(cache, source("return 0;")), [x], cache) as w:
         assert w.handshake_overhead_us < 200
     assert os.sched_getaffinity(0) == before
+
+
+def test_one_kill_is_excused_and_no_more(judge, monkeypatch):
+    kills, made, real = [0], [0], Worker.call
+
+    def killed(worker, *arguments, **options):
+        made[0] += 1
+        if kills[0] and made[0] > 2:
+            kills[0] -= 1
+            os.killpg(worker._child.process.pid, signal.SIGKILL)
+        return real(worker, *arguments, **options)
+
+    monkeypatch.setattr(Worker, "call", killed)
+    pair = built(judge, rms_norm())
+    kills[0] = 1
+    assert isinstance(judge.screen(*pair).verdict, Measured)
+    kills[0], made[0] = 2, 0
+    verdict = judge.screen(*pair).verdict
+    assert isinstance(verdict, Rejected)
+    assert verdict.reason is Reason.KILLED
+    assert kills == [0]

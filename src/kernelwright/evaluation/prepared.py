@@ -105,7 +105,7 @@ class Preparer:
         """
         met = (pool.label, pool.generation, case)
         stale = self._mapped is not self.memory.made.arena or (pool.shared and met in self._met)
-        if self.worker is None or stale:
+        if self.worker is None or not self.worker.alive or stale:
             failure = self._start()
             if failure is not None:
                 return failure

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from statistics import median
+from functools import partial
 
 from kernelwright.build import Artifact
 from kernelwright.errors import HarnessError
 from kernelwright.evaluation.arguments import arguments, size_arguments
+from kernelwright.evaluation.clocks import agreed_us, dishonest, excess_us
 from kernelwright.evaluation.expected import (
     Equivalence,
     Fault,
@@ -38,14 +40,6 @@ from kernelwright.model import (
 )
 
 _LOADING = (Reason.LOAD_FAILED, Reason.MISSING_SYMBOL, Reason.NOT_PARALLEL)
-SLACK_US = 10.0
-SLACK_SHARE = 0.01
-"""What honest handshakes differ by: one of a null call is 4 to 7 us, of a streaming one 8 to 26."""
-OUTSIDE_US = 100.0
-"""Processor time that a team needs to go to sleep after it was woken, and to be frozen after the
-call: 45 us, seldom up to 90."""
-_DISAGREE_US = 50.0
-_DISAGREE_SHARE = 0.05
 _FULLY_ONE_IN = 8
 _STARTS = 3
 """A worker may be ended from outside while it starts, as by a system that is short of memory."""
@@ -86,6 +80,8 @@ class Session:
     itself waited for a processor."""
     restarts: int = 0
     """Workers started anew because the former one had met what it was to be called on."""
+    _excused: bool = False
+    """A kill has been excused: once only, or a worker would end itself in its slow calls."""
     _guest: object = field(default_factory=object)
     """Stands for the process that is there now."""
     _met: set[tuple[str, int, int]] = field(default_factory=set[tuple[str, int, int]])
@@ -147,7 +143,15 @@ class Session:
 
         Whenever the worker runs before the call (its team is woken, its caches are filled), inputs
         are blank and outputs poison: it meets what it is to compute when the clock runs.
+        Where the worker was killed, the call is made again in another one, once in a session.
         """
+        found = self._call(pool, case, slots)
+        if self._excused or not isinstance(found, Fault) or found.reason is not Reason.KILLED:
+            return found
+        self._excused = True
+        return self.renew(pool) or self._call(pool, case, slots)
+
+    def _call(self, pool: Pool, case: int, slots: tuple[int, int]) -> CallReport | Fault:
         for other in self.pools:
             other.blank()
             other.admit(self._guest)
@@ -244,22 +248,7 @@ class Session:
 
     def dishonest_clock(self, floor_us: float) -> Fault | None:
         """Judge the times of this worker as a whole: physics, and the judge's own clock."""
-        if not self.elapsed_us:
-            return None
-        typical = median(self.elapsed_us)
-        # A busy machine delays the judge often, a forged clock is off in every call. Where the two
-        # disagree the judge's clock has counted, so that nothing was gained in the others.
-        excess = min(self.excess_us)
-        if typical < floor_us:
-            text = f"{typical:.3g} us a call, but physics asks for {floor_us:.3g} us at least"
-            return Fault(Reason.IMPOSSIBLE_TIME, text)
-        if excess > max(_DISAGREE_US, _DISAGREE_SHARE * typical):
-            text = (
-                f"its own clock says {typical:.4g} us a call, the judge's {excess:.4g} us more "
-                "than that, the handshake and what the judge waited for a processor"
-            )
-            return Fault(Reason.CLOCK_DISAGREES, text)
-        return None
+        return dishonest(self.elapsed_us, self.excess_us, floor_us)
 
     def close(self) -> None:
         """End its processes."""
@@ -352,26 +341,6 @@ def rejected(fault: Fault, stage: Stage) -> Rejected:
     )
 
 
-def agreed_us(report: CallReport, overhead_us: float) -> float:
-    """The timed process's finer clock as far as the judge's leaves it no room, plus head starts.
-
-    The bracket less the handshake is at most 1 % and a few microseconds above what the worker says;
-    whatever is beyond that counts as time of the kernel, and so does what the worker computed
-    between waking its team and the call, and between its answer and its being frozen.
-    """
-    bracket = (report.bracket_us - overhead_us - SLACK_US) / (1 + SLACK_SHARE)
-    return max(report.elapsed_us, bracket) + max(0.0, report.outside_us - OUTSIDE_US)
-
-
-def excess_us(report: CallReport, overhead_us: float) -> float:
-    """How much longer a call took by the judge's clock than by the worker's, for no known reason.
-
-    What the judge itself waited for a processor is taken off here and nowhere else: a worker can
-    make the judge wait by keeping the processor busy, and would gain if `agreed_us` believed in it.
-    """
-    return report.bracket_us - report.late_us - report.elapsed_us - overhead_us
-
-
 def _failed(failure: Failure, workload: Workload) -> Fault:
     """A call that did not come back; inputs are mapped read-only, so writing one is a fault."""
     wrote = failure.reason is Reason.CRASH and "read-only arena" in failure.detail
@@ -396,14 +365,14 @@ def _start(
 def _process(
     candidate: Candidate, artifact: Artifact, bench: Bench, arenas: Sequence[Arena]
 ) -> Worker | Failure:
-    """A process of the kernel, begun again when the system ends it before the kernel is loaded."""
-    host, left = bench.host(artifact), _STARTS
-    while True:
-        left -= 1
-        try:
-            return Worker.start(
-                artifact.path, candidate.entry, host, arenas, bench.threads, bench.limits
-            )
-        except HarnessError:  # nothing of the candidate has run
-            if not left:
-                raise
+    """A process of the kernel, begun again when it is ended from outside."""
+    start = partial(
+        Worker.start, artifact.path, candidate.entry, bench.host(artifact), arenas, bench.threads,
+        bench.limits,
+    )  # fmt: skip
+    for _ in range(_STARTS - 1):
+        with suppress(HarnessError):  # nothing of the candidate has run
+            worker = start()
+            if isinstance(worker, Worker) or worker.reason is not Reason.KILLED:
+                return worker
+    return start()

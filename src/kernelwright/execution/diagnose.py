@@ -45,6 +45,8 @@ class Evidence:
     """`done` (its signal handler woke us), `ended`, `timeout` or `crowd`."""
     where: str
     timeout_s: float
+    oom_kills: int = 0
+    """Processes that the system ended for want of memory while this one lived."""
 
 
 def explain_problem(problem: int, text: str) -> Failure:
@@ -81,13 +83,37 @@ def explain_end(evidence: Evidence, limits: Limits) -> Failure:
     if child.output_bytes() >= limits.output_bytes:
         return _endless(evidence, limits)
     if number == signal.SIGKILL:
-        text = f"the system killed the process {evidence.where}, most likely for its memory"
-        return _with_output(Reason.OUT_OF_MEMORY, text, child)
+        return _explain_kill(evidence)
     if number in tuple(signal.Signals):
         text = f"{signal.Signals(number).name} {evidence.where}"
         return _with_output(Reason.CRASH, text, child)
     text = f"the process ended by itself {evidence.where} with status {code}"
     return _with_output(Reason.EXITED, text, child)
+
+
+def oom_kills() -> int:
+    """How many processes the system has ended for want of memory so far; 0 where it does not say.
+
+    Counts those of control groups too.
+    """
+    with contextlib.suppress(OSError, ValueError), open("/proc/vmstat") as file:
+        for line in file:
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def _explain_kill(evidence: Evidence) -> Failure:
+    """A kill comes from the system, from a person, or from a program, and only the first says why.
+
+    The worker's own limit never kills: beyond it memory is refused.
+    """
+    where, child = evidence.where, evidence.child
+    if evidence.oom_kills:
+        text = f"the system killed the process {where}, for want of memory"
+        return _with_output(Reason.OUT_OF_MEMORY, text, child)
+    text = f"the process was killed {where}, by itself or from outside; memory was not short"
+    return _with_output(Reason.KILLED, text, child)
 
 
 def _explain_signal(evidence: Evidence, limits: Limits) -> Failure:

@@ -13,7 +13,7 @@ from types import TracebackType
 from kernelwright.errors import HarnessError
 from kernelwright.execution import page as layout
 from kernelwright.execution.arena import Arena
-from kernelwright.execution.diagnose import Evidence, explain_end, explain_problem
+from kernelwright.execution.diagnose import Evidence, explain_end, explain_problem, oom_kills
 from kernelwright.execution.page import Page
 from kernelwright.execution.process import (
     Channel,
@@ -56,6 +56,7 @@ class Worker:
         """Whether the system-call filter is in place."""
         self._arenas = {arena.name: (0, arena.nbytes) for arena in arenas}
         self._tasks_before = 0
+        self._oom_kills = oom_kills()
         self._child: Child | None = None
         fd = os.memfd_create("kernelwright-page", os.MFD_CLOEXEC)
         os.ftruncate(fd, -(-ctypes.sizeof(Page) // mmap.PAGESIZE) * mmap.PAGESIZE)
@@ -290,7 +291,8 @@ class Worker:
             failure = explain_problem(int(self._page.problem), text)
         else:
             child = self._require()
-            evidence = Evidence(self._page, child, self._arenas, outcome, where, timeout_s)
+            killed = oom_kills() - self._oom_kills
+            evidence = Evidence(self._page, child, self._arenas, outcome, where, timeout_s, killed)
             failure = explain_end(evidence, self.limits)
         self.close()
         return failure

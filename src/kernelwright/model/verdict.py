@@ -40,6 +40,10 @@ class Reason(StrEnum):
     CRASH = "crash"
     HANG = "hang"
     OUT_OF_MEMORY = "out_of_memory"
+    """It took more than its limit, or the system ended it for want of memory."""
+    KILLED = "killed"
+    """Its process was killed twice, and no lack of memory is known: by a person, by another
+    program, or by itself."""
     ENDLESS_OUTPUT = "endless_output"
     ERROR_CODE = "error_code"
     """The kernel itself returned an error code other than 0."""
