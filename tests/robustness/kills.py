@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,9 +35,16 @@ optimize(request(Path({folder!r}), {evaluations}), settings=settings())
 """
 
 
-def adopt_orphans() -> None:
-    """Make this process the parent of whatever below it loses its own."""
-    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+@contextmanager
+def orphans_adopted() -> Iterator[None]:
+    """Make this process the parent of whatever below it loses its own, and bury it at the end."""
+    system = ctypes.CDLL(None)
+    system.prctl(_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        system.prctl(_SUBREAPER, 0, 0, 0, 0)
+        _reap()
 
 
 def _reap() -> None:
@@ -94,6 +103,7 @@ def start(folder: Path, salts: int, good: int) -> "subprocess.Popen[str]":
     return process
 
 
+@orphans_adopted()
 def killed_campaign(
     folder: Path, rng: random.Random, kills: int, longest_s: float, salts: int, good: int
 ) -> Outcome:
@@ -107,7 +117,6 @@ def killed_campaign(
         salts: candidates of each fault.
         good: candidates without one.
     """
-    adopt_orphans()
     outcome, before = Outcome(), descendants()
     shared = shared_memory()
     evaluations = evaluations_of(salts, good)
