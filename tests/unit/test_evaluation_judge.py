@@ -16,7 +16,7 @@ from kernelwright.evaluation.wire import workload_to_json
 from kernelwright.execution import Limits
 from kernelwright.machine import probe
 from kernelwright.model import Candidate, FrozenMap, Measured, Rejected
-from kernelwright.numerics import AcceptRule
+from kernelwright.numerics import AcceptRule, ScreenRule
 from kernelwright.suite import find
 
 SIZES = FrozenMap({"T": 512, "H": 1024})
@@ -202,11 +202,15 @@ def test_the_same_kernel_against_itself_is_level(judge):
 
 
 def test_a_slow_kernel_is_hopeless_and_screening_stops_early(judge):
-    report = judge.screen(*built(judge, SLOW), champion=built(judge, rms_norm()))
+    judge.settings, before = replace(SETTINGS, screen=ScreenRule(first=6, most=40)), judge.settings
+    try:
+        report = judge.screen(*built(judge, SLOW), champion=built(judge, rms_norm()))
+    finally:
+        judge.settings = before
     assert isinstance(report.verdict, Measured)
     assert report.ratio.median > 1.5
     assert report.hopeless
-    assert report.verdict.workloads[0].rounds < SETTINGS.screen.most
+    assert report.verdict.workloads[0].rounds < 40
 
 
 def test_a_failing_champion_does_not_cost_the_candidate(judge):

@@ -1,7 +1,7 @@
 """How fast the deployed operator is inside torch, beside the eager reference.
 
 Run as a program in a process of its own (the judge's process never loads torch):
-`python -m kernelwright.deploy.speed FOLDER SIZES SCALARS DTYPE ROUNDS FLUSH_BYTES`.
+`python -m kernelwright.deploy.speed TASK`, with the task of `measure_operator` as JSON.
 """
 
 import importlib.util
@@ -17,6 +17,7 @@ from typing import Any
 
 from kernelwright.errors import HarnessError
 from kernelwright.execution import environment, python_view
+from kernelwright.machine.evict import build_evictor, flush_bytes, load_evictor
 from kernelwright.model import Dtype, Estimate, Machine, Workload
 from kernelwright.numerics import median_estimate, paired_ratio
 from kernelwright.problems import ProblemReference
@@ -31,7 +32,7 @@ class OperatorSpeed:
     """Times of one call through `best.py` and of the eager reference, paired by round."""
 
     cold_us: Estimate
-    """After twice the last level cache was flushed."""
+    """With inputs and outputs thrown out of the caches."""
     cold_eager_us: Estimate
     cold_speedup: Estimate
     warm_us: Estimate
@@ -85,6 +86,7 @@ def measure_operator(
     Raises:
         HarnessError: the process died or took too long.
     """
+    evictor = build_evictor(machine.toolchains[0])
     task = {
         "folder": str(folder.absolute()),
         "reference": reference.to_json(),
@@ -93,13 +95,15 @@ def measure_operator(
         "dtype": str(workload.dtype),
         "distribution": workload.distribution,
         "rounds": rounds,
-        "flush_bytes": 2 * max(machine.l3_bytes, machine.l2_bytes * machine.cores),
+        "evictor": str(evictor),
+        "flush_bytes": flush_bytes(machine, evicts=False),
+        "private_bytes": flush_bytes(machine, evicts=True),
         "threads": machine.cores,
     }
     threads = str(machine.cores)
     inherited = environment(MALLOC | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads})
     command = [sys.executable, "-m", "kernelwright.deploy.speed", json.dumps(task)]
-    seen = python_view([Path(reference.path), folder.absolute()])
+    seen = python_view([Path(reference.path), folder.absolute(), evictor.parent])
     try:
         done = subprocess.run(
             confine(command, seen),
@@ -153,15 +157,38 @@ def _main() -> None:
         warnings.simplefilter("always")
         operator(**arguments)
     note = "; ".join(str(w.message) for w in said if "runs the reference" in str(w.message))
-    flushed = torch.ones(task["flush_bytes"] // 4)
     sides: dict[str, Callable[[], Any]] = {
         "kernel": lambda: operator(**arguments),
         "eager": lambda: problem(**arguments),
     }
     with torch.no_grad():
-        cold = _paired(sides, lambda _: flushed.add_(1.0), task["rounds"])
-        warm = _paired(sides, lambda call: call(), task["rounds"])
+        cold = _paired(sides, _flush(task, arguments), task["rounds"])
+        warm = _paired(sides, _warm_up, task["rounds"])
     print(json.dumps({"cold": cold, "warm": warm, "threads": task["threads"], "note": note}))
+
+
+def _flush(task: Mapping[str, Any], arguments: Mapping[str, Any]) -> Callable[..., Any]:
+    """What makes the next call's inputs and outputs cold: freed outputs are handed out again.
+
+    Reading only: modified lines would be written back during the timed call.
+    """
+    import torch
+    from torch.utils._pytree import tree_leaves
+
+    evict = load_evictor(Path(task["evictor"]))
+    others = torch.ones(task["flush_bytes" if evict is None else "private_bytes"] // 4)
+
+    def flush(_: Callable[[], Any], last: Any) -> None:
+        for leaf in tree_leaves((dict(arguments), last)) if evict else ():
+            if evict and isinstance(leaf, torch.Tensor):
+                evict(leaf.detach().reshape(-1).view(torch.uint8).numpy())
+        others.sum()
+
+    return flush
+
+
+def _warm_up(call: Callable[[], Any], _: Any) -> None:
+    call()
 
 
 def _workload(problem: str, task: Mapping[str, Any]) -> Workload:
@@ -183,21 +210,25 @@ def _operator(folder: Path, name: str) -> Callable[..., Any]:
 
 
 def _paired(
-    sides: Mapping[str, Callable[[], Any]], before: Callable[[Callable[[], Any]], Any], rounds: int
+    sides: Mapping[str, Callable[[], Any]], before: Callable[..., Any], rounds: int
 ) -> dict[str, list[float]]:
-    """Microseconds of each side, `rounds` times in random order after three unmeasured calls."""
+    """Microseconds of each side, `rounds` times in random order after three unmeasured calls.
+
+    `before` gets the side and the last result, which is freed right after it.
+    """
     rng = random.Random(0)
     times: dict[str, list[float]] = {name: [] for name in sides}
+    result: Any = None
     for call in sides.values():
         for _ in range(3):
-            call()
+            result = call()
     for _ in range(rounds):
         for name in rng.sample(sorted(sides), len(sides)):
-            before(sides[name])
+            before(sides[name], result)
+            result = None
             start = time.perf_counter_ns()
             result = sides[name]()
             times[name].append((time.perf_counter_ns() - start) / 1000)
-            del result
     return times
 
 

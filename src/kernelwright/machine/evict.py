@@ -36,8 +36,12 @@ def evictor(toolchain: Toolchain) -> Evict | None:
     Raises:
         HarnessError: it does not compile.
     """
-    library = ctypes.CDLL(str(_built(toolchain)))
-    function = library.evict
+    return load_evictor(build_evictor(toolchain))
+
+
+def load_evictor(path: Path) -> Evict | None:
+    """The function of a library that `build_evictor` made, perhaps in another process."""
+    function = ctypes.CDLL(str(path)).evict
     function.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
     if not function(None, 0):
         return None
@@ -62,7 +66,12 @@ def flush_bytes(machine: Machine, evicts: bool, factor: float = 2.0) -> int:
     return min(whole, own) if evicts else whole
 
 
-def _built(toolchain: Toolchain) -> Path:
+def build_evictor(toolchain: Toolchain) -> Path:
+    """The library behind `evictor`, in the user's cache, in a folder that holds nothing private.
+
+    Raises:
+        HarnessError: it does not compile.
+    """
     text = _SOURCE.read_text()
     folder = user_cache_folder() / "runtimes"
     path = folder / f"{content_hash(text, toolchain.path, toolchain.version)}-evict.so"
