@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernelwright.expr import (
+    attention,
     contraction,
     pairs,
     pairwise,
@@ -24,6 +25,7 @@ SKELETONS = (
     "scan",
     "histogram/scatter",
     "sort/select",
+    "attention",
     "none",
 )
 
@@ -46,4 +48,6 @@ def skeleton(program: Program) -> str:
         return "stencil"
     if scan.match(program) is not None:
         return "scan"
+    if attention.match(program) is not None:
+        return "attention"
     return "none" if rowwise.match(program) is None else "rowwise map-reduce-map"
