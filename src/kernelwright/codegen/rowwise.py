@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import prod
 
-from kernelwright.codegen.assemble import INCLUDES, Tunables, Values
+from kernelwright.codegen.assemble import INCLUDES, Tunables, Values, indent
 from kernelwright.codegen.emit import Context, Scope
 from kernelwright.codegen.functions import HEAVY
 from kernelwright.codegen.library import paste
-from kernelwright.codegen.naming import without_reserved
+from kernelwright.codegen.naming import RESERVED, without_reserved
 from kernelwright.codegen.nests import NestWriter, kept_row_text
 from kernelwright.codegen.sweeps import sweeps
 from kernelwright.expr.integers import Integers
 from kernelwright.expr.nodes import Apply, Load, Program, free_axes, walk
 from kernelwright.expr.pretty import pretty
 from kernelwright.expr.rowwise import RowwisePlan, match, stride_of
-from kernelwright.model import Dtype, Family, Lineage, Machine, TunableValue, evaluate_dimension
+from kernelwright.expr.staging import Staged, stage
+from kernelwright.model import (
+    Dtype,
+    Family,
+    Lineage,
+    Machine,
+    Signature,
+    TensorArgument,
+    TunableValue,
+    evaluate_dimension,
+)
+from kernelwright.model.dimensions import dimension_to_c
 
 
 def families(
@@ -24,16 +36,26 @@ def families(
 ) -> tuple[Family, ...]:
     """The pointwise or rowwise family of a program; empty when it is neither."""
     program = without_reserved(program, entry)
-    plan = match(program)
+    staged, plan = _planned(program)
     if plan is None or dtype is Dtype.F64:
         return ()
-    context = Context(program.signature, dtype)
+    context = Context(staged.program.signature, dtype)
     writers, call, body = _kernel_body(context, plan)
     features = set[str]().union(*(w.features for w in writers))
     tunables = plan_tunables(plan, program, features, dtype, machine, sizes)
     name = "pointwise" if plan.pointwise else "rowwise"
-    source = _source(name, context, tunables, writers, [*call.lines, *body], entry, pretty(program))
+    text = _Text(program.signature, staged.kept, name, pretty(program))
+    source = _source(text, context, tunables, writers, [*call.lines, *body], entry)
     return (Family(name, "cpp", entry, source, Lineage("recipe", note=name), tunables.defaults()),)
+
+
+def _planned(program: Program) -> tuple[Staged, RowwisePlan | None]:
+    """The plan of a program, of one with kept row values where it has none as it is."""
+    plan = match(program)
+    staged = stage(program, RESERVED) if plan is None else None
+    if staged is None:
+        return Staged(program, ()), plan
+    return staged, match(staged.program)
 
 
 def reuses_nothing(program: Program, sizes: Mapping[str, int]) -> bool:
@@ -66,47 +88,58 @@ def _kernel_body(context: Context, plan: RowwisePlan) -> tuple[list[NestWriter],
     call = Scope(context, None, [])
     writers: list[NestWriter] = []
     lines: list[str] = []
+    teams = sum(1 for nest in plan.nests if nest.reductions)
     for nest in plan.nests:
         works = (*nest.reductions, *nest.stores)
         context.count_uses([work.body for work in works])
         writer = NestWriter(context, nest)
-        lines += ["", *writer.write(call)]
+        written = writer.write(call)
+        # several teams have names of their own
+        lines += ["", *(["{", *indent(written), "}"] if teams > 1 else written)]
         writers.append(writer)
     return writers, call, lines
 
 
+@dataclass(frozen=True)
+class _Text:
+    """What a source says about itself, and what it keeps beside its outputs."""
+
+    signature: Signature
+    kept: tuple[TensorArgument, ...]
+    name: str
+    formula: str
+
+    def kept_bytes(self) -> str:
+        """Bytes of the kept values in C."""
+        sizes = [" * ".join(dimension_to_c(dim) for dim in t.dims) for t in self.kept]
+        return " + ".join(f"({size} + 15) / 16 * 64" for size in sizes)
+
+    def pointers(self) -> list[str]:
+        """Where they are, at the end of the workspace."""
+        lines: list[str] = []
+        for number, tensor in enumerate(self.kept):
+            later = replace(self, kept=self.kept[number:]).kept_bytes()
+            lines.append(
+                f"    float* {tensor.name} = "
+                f"(float*)((char*)workspace + workspace_bytes / 64 * 64 - ({later}));"
+            )
+        return lines
+
+
 def _source(
-    name: str,
+    text: _Text,
     context: Context,
     tunables: Tunables,
     writers: list[NestWriter],
     body: list[str],
     entry: str,
-    formula: str,
 ) -> str:
-    signature = context.signature
-    parts = [f"// A {name} kernel, {context.dtype} workloads:", "//"]
-    parts += [f"//     {line}" for line in formula.splitlines()]
+    signature = text.signature
+    parts = [f"// A {text.name} kernel, {context.dtype} workloads:", "//"]
+    parts += [f"//     {line}" for line in text.formula.splitlines()]
     parts += ["//", tunables.declarations(), "", INCLUDES, "", paste(context.blocks), ""]
-    kept = kept_row_text(writers)
-    arguments = [f"int64_t {d}" for d in signature.dimensions]
-    arguments += [f"{s.c_type} {s.name}" for s in signature.scalars]
-    names = ", ".join((*signature.dimensions, *(s.name for s in signature.scalars)))
-    check: list[str] = []
-    if kept:
-        slots = max(len(w.kept) for w in writers)
-        rounded = f"return ({kept} + 15) / 16 * 16;"
-        parts += [
-            "// Floats in the scratch row of a thread.",
-            f"static int64_t kept_row({', '.join(arguments)}) {{",
-            *(f"    (void){n};" for n in names.split(", ") if n),
-            f"    {rounded}", "}", "",
-            f'extern "C" {signature.workspace_prototype(entry)} {{',
-            f"    const int64_t floats = {slots} * kept_row({names}) * omp_get_max_threads();",
-            "    return CACHE_ROW ? floats * (int64_t)sizeof(float) : 0;", "}", "",
-        ]  # fmt: skip
-        check = [f"    if (workspace_bytes < {entry}_workspace({names})) return 1;"]
-    used = [*check] if check else ["    (void)workspace, (void)workspace_bytes;"]
+    helpers, used = _workspace(text, writers, entry)
+    parts += helpers
     parts += [
         f'extern "C" {signature.prototype(entry, context.dtype)} {{',
         "    (void)prepared, (void)stream;",
@@ -116,6 +149,39 @@ def _source(
         "}",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _workspace(
+    text: _Text, writers: list[NestWriter], entry: str
+) -> tuple[list[str], list[str]]:
+    """Functions that say how large the workspace is, and how a kernel begins."""
+    scratch, kept = kept_row_text(writers), text.kept_bytes()
+    if not scratch and not kept:
+        return [], ["    (void)workspace, (void)workspace_bytes;"]
+    signature = text.signature
+    numbers = [*signature.dimensions, *(s.name for s in signature.scalars)]
+    names = ", ".join(numbers)
+    arguments = [f"int64_t {d}" for d in signature.dimensions]
+    arguments += [f"{s.c_type} {s.name}" for s in signature.scalars]
+    unused = [f"    (void){n};" for n in numbers]
+    parts: list[str] = []
+    if scratch:
+        parts += [
+            "// Floats in the scratch row of a thread.",
+            f"static int64_t kept_row({', '.join(arguments)}) {{", *unused,
+            f"    return ({scratch} + 15) / 16 * 16;", "}", "",
+        ]  # fmt: skip
+    parts += [f'extern "C" {signature.workspace_prototype(entry)} {{', *unused]
+    terms = [kept] if kept else []
+    if scratch:
+        slots = max(len(w.kept) for w in writers)
+        parts.append(
+            f"    const int64_t floats = {slots} * kept_row({names}) * omp_get_max_threads();"
+        )
+        terms.append("(CACHE_ROW ? floats * (int64_t)sizeof(float) : 0)")
+    parts += [f"    return {' + '.join(terms)};", "}", ""]
+    check = f"    if (workspace_bytes < {entry}_workspace({names})) return 1;"
+    return parts, [check, *text.pointers()]
 
 
 # -- tunables ----------------------------------------------------------------------------------
@@ -191,7 +257,7 @@ def predicted_us(
     chain of accumulators. The greater of the two is the time, plus a part of the lesser that
     depends on how well the two overlap.
     """
-    plan = match(program)
+    _, plan = _planned(program)
     if plan is None:
         return float("inf")
     signature = program.signature

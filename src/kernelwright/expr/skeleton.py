@@ -11,6 +11,7 @@ from kernelwright.expr import (
     scan,
     scatter,
     selection,
+    staging,
     stencil,
     windows,
 )
@@ -50,4 +51,6 @@ def skeleton(program: Program) -> str:
         return "scan"
     if attention.match(program) is not None:
         return "attention"
-    return "none" if rowwise.match(program) is None else "rowwise map-reduce-map"
+    staged = staging.stage(program, frozenset()) if rowwise.match(program) is None else None
+    plan = rowwise.match(staged.program if staged is not None else program)
+    return "none" if plan is None else "rowwise map-reduce-map"
