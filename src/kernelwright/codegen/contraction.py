@@ -181,14 +181,14 @@ def matrix_unit_tunables(
     if not flat.batch:
         partition = tuple(p for p in partition if p != 2)
     choices: dict[str, tuple[int | str, ...]] = {
-        "KC": (1024, 512, 2048, 256), "MC": (384, 96, 192, 768), "NC": (1024, 512, 2048, 256, 4096),
+        "KC": (256, 1024, 512, 2048), "MC": (96, 384, 192, 768), "NC": (1024, 512, 2048, 256, 4096),
         "PARTITION": partition, "ORDER": (1, 0), "PACK_B": (1, 2), "AHEAD": (1, 0),
         **toolchain_choices(machine),
     }  # fmt: skip
     clang = next((t.name for t in reversed(machine.toolchains) if "clang" in t.name), "")
     departures: tuple[dict[str, int | str], ...] = (
-        {"CXX": clang}, {"ORDER": 0, "PACK_B": 2}, {"PARTITION": partition[1]}, {"KC": 512},
-        {"AHEAD": 0}, {"NC": 256}, {"ORDER": 0},
+        {"KC": 1024, "MC": 384, "ORDER": 0, "PACK_B": 2}, {"CXX": clang},
+        {"PARTITION": partition[1]}, {"KC": 512}, {"AHEAD": 0}, {"NC": 256}, {"ORDER": 0},
     )  # fmt: skip
     return Tunables(choices, ("PACK_B != 2 or ORDER == 0",), departures)
 

@@ -17,9 +17,10 @@ from kernelwright.model.dimensions import dimension_to_c
 _ROWS_AHEAD = 4
 _FLOATS = {Dtype.F32: "floats", Dtype.BF16: "bf16", Dtype.F16: "f16"}
 MEMBERS = frozenset({
-    "products", "a_inner_k", "in_place", "batch_count", "row_count", "column_count", "depth_count",
-    "Problem", "pack_a", "pack_b", "b_in_place", "b_stride", "epilogue", "contraction", "simd",
-    "lanes", "lane", "ahead", "Row", "row_values",
+    "products", "a_inner_k", "in_place", "batch_count", "row_count", "column_count",
+    "depth_count", "Problem", "pack_a", "pack_b", "a_at", "b_at", "left_lies", "right_lies",
+    "b_in_place", "b_stride", "epilogue", "contraction", "simd", "lanes", "lane", "ahead",
+    "Row", "row_values",
 })  # fmt: skip
 """Names that the written code cannot change; tensors and dimensions must have others."""
 
@@ -91,6 +92,7 @@ class ContractionWriter:
                   "column_count": self.flat.columns, "depth_count": self.flat.depth}  # fmt: skip
         fields += [f"int64_t {name} = {_extent(bounds)};" for name, bounds in counts.items()]
         panel = "int $count, int64_t $first_k, int64_t $depth, float* $to"
+        lies, lying = self._as_they_lie() if self.pairs() else ([], [])
         pack_a = [self._pack_a(term) for term in self.flat.lefts]
         pack_b = [self._pack_b(term) for term in self.flat.rights]
         fields_of_row, row_values, known = self._row_values()
@@ -103,6 +105,7 @@ class ContractionWriter:
             f"void pack_b(int $product, int64_t $batch, int64_t $first_column, {panel}) const {{",
             *indent(_choose(pack_b)), "}", "",
             *(self._in_place() if self.in_place() else []),
+            *lying,
             "// What the epilogue needs of each row.",
             "void row_values(int64_t $batch, int64_t $first_row, int64_t $rows, Row* $to) const {",
             *indent(row_values), "}", "",
@@ -118,7 +121,8 @@ class ContractionWriter:
         ]  # fmt: skip
         head = [f"static constexpr int products = {len(self.flat.lefts)};",
                 f"static constexpr bool a_inner_k = {str(self.a_inner_k).lower()};",
-                f"static constexpr bool in_place = {str(self.in_place()).lower()};"]  # fmt: skip
+                f"static constexpr bool in_place = {str(self.in_place()).lower()};",
+                *lies]  # fmt: skip
         lines = [
             "struct Problem {",
             *indent([*head, *fields, "", *fields_of_row, "", *methods]),
@@ -257,6 +261,47 @@ class ContractionWriter:
             "int64_t $first_column) const {", *indent(_choose(starts)), "}",
             "int64_t b_stride(int $product) const {", *indent(_choose(strides)), "}", "",
         ]  # fmt: skip
+
+    def _as_they_lie(self) -> tuple[list[str], list[str]]:
+        """Where operands of bfloat16 lie that are packed bit by bit: constants and functions.
+
+        `left_lies`: rows lie along k; `right_lies`: 1 along the columns, 2 along k. 0: otherwise.
+        """
+        depth, column = self.flat.depth, self.flat.columns
+        left = all(self._plain(term, depth) for term in self.flat.lefts)
+        right = 0
+        if all(self._plain(term, column) for term in self.flat.rights):
+            right = 1
+        elif all(self._plain(term, depth) for term in self.flat.rights):
+            right = 2
+        lines: list[str] = []
+        for name, terms, across in (
+            ("a_at", self.flat.lefts if left else (), self.flat.rows),
+            ("b_at", self.flat.rights if right else (), column),
+        ):
+            if not terms:
+                continue
+            first = "$row" if name == "a_at" else "$column"
+            arguments = f"{first}, int64_t $k" if name == "a_at" else f"$k, int64_t {first}"
+            bodies: list[list[str]] = []
+            for term in terms:
+                assert isinstance(term, Load)
+                top, batch = self._scopes()
+                step = self._group(batch, "$k", depth)
+                line = self._group(step, first, across)
+                place = line.offset_text(line.offset(term.indices[0]))
+                found = [*top.lines, *batch.lines, *step.lines, *line.lines]
+                bodies.append([*found, f"return (const uint16_t*)({term.tensor} + {place});"])
+            head = f"const uint16_t* {name}(int $product, int64_t $batch, int64_t {arguments})"
+            lines += [
+                f"{head} const {{",
+                *indent(_choose(bodies)), "}", "",
+            ]  # fmt: skip
+        constants = [
+            f"static constexpr bool left_lies = {str(left).lower()};",
+            f"static constexpr int right_lies = {right};",
+        ]
+        return constants, lines
 
     # -- epilogue --------------------------------------------------------------------------------
 

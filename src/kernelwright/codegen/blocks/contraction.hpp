@@ -69,6 +69,14 @@ inline void pack_right(const P& p, int product, int64_t batch, int64_t j, int64_
                        element* to) {
   const int width = int(least(NR, p.column_count - j));
 #if DOT
+  if constexpr (P::right_lies == 1) {
+    pair_rows([&](int64_t step) { return p.b_at(product, batch, k + step, j); }, width, depth, to);
+    return;
+  }
+  if constexpr (P::right_lies == 2) {
+    pair_columns([&](int64_t c) { return p.b_at(product, batch, k, j + c); }, width, depth, to);
+    return;
+  }
   alignas(64) float rows[KP * NR];
   for (int64_t done = 0; done < depth; done += KP, to += KP * NR) {
     const int64_t count = least(KP, depth - done);
@@ -87,6 +95,10 @@ inline void pack_left(const P& p, int product, int64_t batch, int64_t i, int64_t
                       element* to) {
   const int height = int(least(MR, p.row_count - i));
 #if DOT
+  if constexpr (P::left_lies) {
+    copy_rows([&](int64_t r) { return p.a_at(product, batch, i + r, k); }, height, depth, to);
+    return;
+  }
   alignas(64) float columns[MR * KP];
   for (int64_t done = 0; done < depth; done += KP, to += MR * KP) {
     const int64_t count = least(KP, depth - done);
@@ -157,6 +169,16 @@ template <class P>
 inline void pack_b_panels(const P& p, int64_t batch, Range columns, Range ks, element* b,
                           int64_t first, int64_t step) {
   const int64_t depth = ks.end - ks.begin, panel = NR * round_up(depth, BU);
+#if DOT
+  if constexpr (P::right_lies == 2) {  // columns are read whole
+    for (int64_t j = columns.begin + first * NR; j < columns.end; j += step * NR) {
+      element* to = b + (j - columns.begin) / NR * P::products * panel;
+      for (int r = 0; r < P::products; ++r, to += panel)
+        pack_right(p, r, batch, j, ks.begin, depth, to);
+    }
+    return;
+  }
+#endif
   for (int64_t k = first * CHUNK; k < depth; k += step * CHUNK) {
     element* to = b + k * NR;
     for (int64_t j = columns.begin; j < columns.end; j += NR)
