@@ -251,3 +251,17 @@ def test_what_the_output_cannot_hold_is_infinite_in_a_sound_run_too():
     allowed = tolerance(y, [y.astype(np.float32)], Dtype.F16)
     assert np.isinf(allowed[0, 0])
     assert np.isfinite(allowed).sum() == y.size - 1
+
+
+@settings(deadline=None, max_examples=30)
+@given(SEEDS, SHAPES, FLOATS)
+def test_the_term_for_the_oracle_hides_nothing(seed, shape, dtype):
+    """A share of 2^-20, a millionth of what was allowed before."""
+    _, y, runs = example(seed, shape, dtype)
+    allowed = tolerance(y, runs, dtype)
+    without = tolerance(y, runs, dtype, factor=4.0 / (1 + 2.0**-20))
+    assert (allowed >= without).all()
+    assert (allowed - without <= 2.0**-20 * allowed).all()
+    planted = y + np.where(y < 0, -1.001, 1.001) * allowed
+    found = compare(encode(planted, Dtype.F64), y, allowed, Dtype.F64)
+    assert found.wrong_count == y.size

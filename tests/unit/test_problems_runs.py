@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kernelwright.errors import ProblemError
 from kernelwright.model import Dtype
+from kernelwright.numerics import tolerance
 from kernelwright.problems import (
     baselines,
     equivalence_errors,
@@ -22,6 +23,7 @@ from kernelwright.problems import (
     run_terms,
     sound_runs,
 )
+from kernelwright.problems.distributions import STANDARD
 from kernelwright.problems.reorder import (
     ORDERS,
     ReorderedSums,
@@ -380,3 +382,44 @@ def test_a_peer_gets_packed_weights_and_only_static_ones():
     assert torch.equal(packed[0], torch.full((4,), 0.25))
     call(), call()
     assert len(times) == 2  # once for each binding, not in the call
+
+
+ORACLE_CASES = {
+    "sum": lambda x: x.sum(-1),
+    "variance": lambda x: x.var(-1),
+    "softmax": lambda x: torch.softmax(x, -1),
+    "layer_norm": lambda x: F.layer_norm(x, x.shape[-1:]),
+    "cumsum": lambda x: x.cumsum(-1),
+    "product": lambda x: x @ x.T,
+}
+
+
+@pytest.mark.parametrize("distribution", ["normal", "offset", "cancelling", "mixed_rows"])
+@pytest.mark.parametrize("name", ORACLE_CASES)
+def test_the_oracle_errs_less_than_a_millionth_of_what_kernels_may(name, distribution):
+    """Other orders of summation in float64 show its error: here about 2^-29 of it."""
+    generator = torch.Generator().manual_seed(11)
+    x = STANDARD[distribution]((48, 1500), generator).float()
+    compute, oracle = ORACLE_CASES[name], ORACLE_CASES[name](x.double()).numpy()
+    runs, others = [], []
+    for order in ORDERS:
+        with ReorderedSums(order):
+            runs.append(compute(x).numpy())
+            others.append(compute(x.double()).numpy())
+    allowed = tolerance(oracle, runs, Dtype.F32)
+    assert max(np.max(np.abs(other - oracle) / allowed) for other in others) < 2.0**-26
+
+
+@pytest.mark.parametrize(
+    ("terms", "right"), [(256, True), (1024, True), (1 << 18, False)]
+)  # fmt: skip
+def test_one_accumulator_will_do_for_a_thousand_terms_but_not_for_many(terms, right):
+    """See `docs/numerics.md`: covering it for long sums would hide operands in TF32."""
+    x = (np.random.default_rng(4).standard_normal((32, terms)) + 1e4).astype(np.float32)
+    oracle, runs = x.astype(np.float64).mean(-1), []
+    for order in ORDERS:
+        with ReorderedSums(order):
+            runs.append(torch.from_numpy(x).mean(-1).numpy())
+    single = np.add.accumulate(x, axis=-1)[:, -1] / np.float32(terms)
+    allowed = tolerance(oracle, runs, Dtype.F32)
+    assert (np.max(np.abs(single - oracle) / allowed) < 1) == right

@@ -3,12 +3,13 @@
 A sound implementation computes with float32 inside, in some order, and rounds once to the output's
 dtype. With `y` the float64 oracle, `u` the unit roundoff of the output and `eps` = 2^-23:
 
-    tolerance = 2 u |y|  +  factor (e + 4 eps |y|)  +  eps terms  +  smallest step
+    tolerance = 2 u |y|  +  (1 + o) (factor (e + 4 eps |y|)  +  eps terms)  +  smallest step
 
 `e` is the error of actual sound runs before their outputs are rounded, beyond one rounding to
 float32, the worst over several summation orders, smoothed over lines of the array, because one
 element's error is a random draw while its line shares a scale. `terms` is the sum of the absolute
-terms of a reduction or scan, where the problem states it. `docs/numerics.md` derives the constants.
+terms of a reduction or scan, where the problem states it. `o` = 2^-20 is for the rounding of
+the oracle itself. `docs/numerics.md` derives the constants.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from kernelwright.model import Dtype
 from kernelwright.numerics.formats import Array, Float64, decode, largest, smallest_step
 
 EPS32 = 2.0**-23
+_ORACLE = 2.0**-20
+"""What the float64 oracle may err, as a share of what a kernel may: 2^-29 to first order."""
 FACTOR = 4.0
 _LINE = 32
 """A line of fewer elements is too small a sample of the error."""
@@ -72,13 +75,15 @@ def budget(
     survey = _survey(y.reshape(-1), [run.reshape(-1) for run in sound], dtype)
     allowed = smooth(survey.excess.reshape(y.shape)).reshape(-1)
     flat, stated = y.reshape(-1), None if terms is None else np.abs(terms).reshape(-1)
+    factor *= 1 + _ORACLE
+    stated_eps = (1 + _ORACLE) * EPS32
     result = np.empty(flat.size)
     for part in _parts(flat.size):
         size = np.abs(flat[part])
         result[part] = (2 * dtype.unit_roundoff + factor * 4 * EPS32) * size
         result[part] += factor * allowed[part] + smallest_step(dtype)
         if stated is not None:
-            result[part] += EPS32 * np.nan_to_num(stated[part], posinf=0.0)
+            result[part] += stated_eps * np.nan_to_num(stated[part], posinf=0.0)
     if survey.special.size:
         at = survey.special
         result[at] = np.where(
@@ -88,7 +93,7 @@ def budget(
     norm += survey.rounding * survey.norm
     norm += smallest_step(dtype) * float(np.sqrt(flat.size))
     if stated is not None:
-        norm += EPS32 * _norm(np.nan_to_num(stated.astype(np.float64), posinf=0.0))
+        norm += stated_eps * _norm(np.nan_to_num(stated.astype(np.float64), posinf=0.0))
     return Budget(result.reshape(y.shape), norm, survey.usable)
 
 
