@@ -16,6 +16,7 @@ from kernelwright.model import Dtype, Machine, Toolchain
 
 _INCLUDE = Path(kernelwright.build.__file__).parent / "include"
 _FOLDER = Path(tempfile.mkdtemp(prefix="kernels-"))
+_ADDRESS = ctypes.c_void_p
 _SCALARS = {"float": ctypes.c_double, "int": ctypes.c_int64, "bool": ctypes.c_int32}
 COMPILERS = [c for c in ("g++", "clang++-19") if shutil.which(c)]
 _NUMPY = {Dtype.F32: np.float32, Dtype.BF16: np.uint16, Dtype.I64: np.int64, Dtype.I32: np.int32,
@@ -78,6 +79,20 @@ def _aligned(array, filler=None):
     return raw, view.view(array.dtype).reshape(array.shape)
 
 
+def _prepared(library, signature, held, numbers, entry):
+    """What the kernel packs beforehand, from its static inputs alone; None where it does not."""
+    if not hasattr(library, f"{entry}_prepare"):
+        return None
+    size = getattr(library, f"{entry}_prepared")
+    size.restype = ctypes.c_int64
+    packed = _aligned(np.zeros(size(*numbers), np.uint8), filler=True)
+    pairs = zip(signature.inputs, held, strict=False)
+    static = [view.ctypes.data_as(_ADDRESS) for t, (_, view) in pairs if t.static]
+    function = getattr(library, f"{entry}_prepare")
+    assert function(*static, *numbers, packed[1].ctypes.data_as(_ADDRESS), None) == 0
+    return packed
+
+
 def call(library, signature, dtype, inputs, sizes, scalars=None, entry="kernel"):
     """Outputs by name, as float64 or integers; inputs are given in storage form."""
     scalars = scalars or {}
@@ -100,12 +115,13 @@ def call(library, signature, dtype, inputs, sizes, scalars=None, entry="kernel")
         function.restype = ctypes.c_int64
         size = function(*numbers)
     workspace = _aligned(np.zeros(size, np.uint8), filler=True)
+    prepared = _prepared(library, signature, held, numbers, entry)
     code = getattr(library, entry)(
-        *arguments, *numbers, None, ctypes.c_void_p(workspace[1].ctypes.data),
-        ctypes.c_int64(size), None,
+        *arguments, *numbers, None if prepared is None else prepared[1].ctypes.data_as(_ADDRESS),
+        ctypes.c_void_p(workspace[1].ctypes.data), ctypes.c_int64(size), None,
     )  # fmt: skip
     assert code == 0
-    for raw, view in [*held, workspace]:
+    for raw, view in [*held, workspace, *([] if prepared is None else [prepared])]:
         start = view.ctypes.data - raw.ctypes.data if view.nbytes else 64
         assert (raw[:start] == 0xA5).all()
         assert (raw[start + view.nbytes :] == 0xA5).all()

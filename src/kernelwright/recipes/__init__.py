@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from kernelwright.expr.nodes import Program
 from kernelwright.model import Dtype, Family, Machine
-from kernelwright.recipes import attention, histogram, pairwise, scan, selection
+from kernelwright.recipes import attention, histogram, nibbles, pairwise, scan, selection
 
 
 def families(
@@ -25,7 +25,7 @@ def families(
         Families with declared tunables and good first assignments; empty when nothing matches.
     """
     found: list[Family] = []
-    for recipe in (scan, pairwise, histogram, selection, attention):
+    for recipe in (scan, pairwise, histogram, selection, attention, nibbles):
         found += recipe.families(program, dtype, machine, sizes, entry)
     return tuple(found)
 
