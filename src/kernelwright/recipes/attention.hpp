@@ -22,6 +22,7 @@ inline int64_t place(int64_t e) { return e / NR * (MR * NR) + e % NR; }
 
 constexpr int BLOCK = KEYS;  // keys at a time
 constexpr int TILE = PANELS * MR;  // queries at a time
+constexpr int PADDED = (MR + LANES - 1) / LANES * LANES;  // rows of a panel, in whole vectors
 static_assert(BLOCK % NR == 0 && BLOCK % 32 == 0, "blocks of keys in whole panels");
 
 #if DOT
@@ -50,7 +51,7 @@ template <class P> struct Plan {
         value_elements = column_panels * NR * BLOCK;
         query_elements = TILE * depth;
         mixed_floats = TILE * column_panels * NR;
-        partial_floats = round_up(mixed_floats + 2 * TILE, 16);
+        partial_floats = round_up(mixed_floats + 2 * PANELS * PADDED, 16);
         const int64_t block_bytes = (key_elements + value_elements) * sizeof(element);
         ahead = tiles > 1 && p.batch_count * blocks * block_bytes <= MOST_AHEAD;
         const int64_t wanted = tiles == 1 ? ceil_div(p.key_count, SPLIT) : ceil_div(2 * threads, items);
@@ -73,11 +74,11 @@ template <class P> struct Plan {
 // The memory of one thread.
 struct Own {
     char* next;
-    float *partial, *scores, *lines = nullptr;
+    float *partial, *products, *lines = nullptr;
     element *weights, *queries, *block = nullptr;
     template <class P> Own(const Plan<P>& plan, char* memory) : next(memory) {
         partial = take<float>(plan.partial_floats);
-        scores = take<float>(BLOCK * MR);
+        products = take<float>(BLOCK * MR);
         weights = take<element>(BLOCK * MR);
         queries = take<element>(plan.query_elements);
         if (!plan.ahead) block = take<element>(plan.block_elements());
@@ -194,19 +195,22 @@ inline void multiply(int64_t depth, const element* a, const element* b, float* t
 }
 
 // e^x for x <= 0 or NaN, 0 where it would be subnormal: as simd::exp, with a polynomial of one degree
-// less, fitted to the least relative error (3e-9).
+// less, fitted to the least relative error (3e-9), and ln 2 in one part, whose error of 2e-9 n is below
+// half an ulp down to e^-20, and never more than 4 ulp.
 inline simd::floats weight_of(simd::floats x) {
 #if defined(__AVX512F__) && LANES == 16
     const __m512 v = (__m512)x;
     const __mmask16 there = _mm512_cmp_ps_mask(v, _mm512_set1_ps(-87.0f), _CMP_NLT_UQ);
-    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(v, _mm512_set1_ps(1.44269504088896341f)), 8);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), v);
-    r = _mm512_fmadd_ps(n, _mm512_set1_ps(2.12194440e-4f), r);
+    const __m512 magic = _mm512_set1_ps(12582912.0f);
+    const __m512 shifted = _mm512_fmadd_ps(v, _mm512_set1_ps(1.44269504088896341f), magic);
+    const __m512 n = _mm512_sub_ps(shifted, magic);
+    const __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693147180559945309f), v);
     __m512 y = _mm512_fmadd_ps(r, _mm512_set1_ps(1.381459879e-3f), _mm512_set1_ps(8.368716575e-3f));
     y = _mm512_fmadd_ps(r, y, _mm512_set1_ps(4.166838899e-2f));
     y = _mm512_fmadd_ps(r, y, _mm512_set1_ps(1.666652113e-1f));
     y = _mm512_fmadd_ps(r, y, _mm512_set1_ps(4.999999404e-1f));
-    y = _mm512_fmadd_ps(_mm512_mul_ps(r, r), y, _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
+    y = _mm512_fmadd_ps(r, y, _mm512_set1_ps(1.0f));
+    y = _mm512_fmadd_ps(r, y, _mm512_set1_ps(1.0f));
     return (simd::floats)_mm512_maskz_scalef_ps(there, y, n);
 #else
     return simd::exp(x);
@@ -214,7 +218,7 @@ inline simd::floats weight_of(simd::floats x) {
 }
 
 // Exponentials in the layout of the left operand.
-inline void put_weights(element* weights, int i, int64_t k, simd::floats w) {
+inline void put_weights(element* weights, int i, uint64_t k, simd::floats w) {
 #if DOT
     const __m256i narrow = (__m256i)_mm512_cvtneps_pbh((__m512)w);
     _mm256_storeu_si256((__m256i*)(weights + (k / 32 * MR + i) * 32 + k % 32), narrow);
@@ -223,40 +227,105 @@ inline void put_weights(element* weights, int i, int64_t k, simd::floats w) {
 #endif
 }
 
-// Row i of a panel: scores of `count` keys from `first` on become weights up to `padded`; what the row
-// had so far is rescaled.
-template <class Score>
-inline void soften(const Score& score, int i, int64_t first, int64_t count, int64_t padded, float* scores,
-                   element* weights, float* mixed, int64_t column_panels, float& greatest, float& total) {
-    const auto at = [&](int64_t k) INLINED { return scores + (k / NR * MR + i) * NR + k % NR; };
-    simd::floats high[2] = {simd::splat(greatest), simd::splat(greatest)};
-    simd::sweep<2>(0, count, [&](int64_t k, auto lanes, auto u) INLINED {
-        const auto s = score(first + k, simd::load(at(k), simd::all_lanes{}), lanes);
-        simd::store(at(k), s, simd::all_lanes{});
-        const auto there = simd::keep(s, simd::splat(-INFINITY), lanes);
-        high[u] = there > high[u] ? there : high[u];
-    });
-    const float highest = -shuffle::least(-(high[0] > high[1] ? high[0] : high[1]))[0];
-    const float shift = std::isinf(highest) ? 0.0f : highest;
-    simd::floats sum[2] = {};
-    simd::sweep<2>(0, count, [&](int64_t k, auto lanes, auto u) INLINED {
-        const auto w = simd::keep(weight_of(simd::load(at(k), simd::all_lanes{}) - shift), simd::floats{}, lanes);
-        put_weights(weights, i, k, w);
-        sum[u] += w;
-    });
-    for (int64_t k = round_up(count, LANES); k < padded; k += LANES) put_weights(weights, i, k, simd::floats{});
-    if (highest != greatest) {
-        const float scale = std::exp(greatest - highest);
-        total *= scale;
-        for (int64_t e = 0; e < column_panels; ++e)
-            for (int v = 0; v < NR; v += LANES) {
-                float* to = mixed + (e * MR + i) * NR + v;
-                simd::store(to, simd::load(to, simd::all_lanes{}) * scale, simd::all_lanes{});
-            }
-        greatest = highest;
-    }
-    total += shuffle::sum(sum[0] + sum[1])[0];
+inline simd::floats greater(simd::floats a, simd::floats b) {
+#if defined(__AVX512F__) && LANES == 16
+    return (simd::floats)_mm512_max_ps((__m512)a, (__m512)b);
+#else
+    return a > b ? a : b;
+#endif
 }
+
+// Vectors of a panel's rows, combined across their lanes: one number per row, rows in lanes.
+template <class F> inline simd::floats across(const simd::floats* rows, F combine) {
+    simd::floats square[LANES];
+    for (int i = 0; i < LANES; ++i) square[i] = rows[i];
+    shuffle::transpose(square);
+    for (int step = LANES / 2; step > 0; step /= 2)
+        for (int i = 0; i < step; ++i) square[i] = combine(square[i], square[i + step]);
+    return square[0];
+}
+
+// The rows of one panel in one block of keys.
+struct Rows {
+    int64_t first, seen[MR];  // the first key, and how many each row sees from there on
+    float *greatest, *total;  // of each row so far
+    simd::floats lines[PADDED];
+    alignas(64) float shift[PADDED], scale[PADDED];
+
+    // step(k, products, lanes, v) for the vectors of row i, panel by panel; v < NV.
+    template <class Step> INLINED void sweep(int i, const float* products, Step&& step) const {
+        const float* at = products + i * NR;
+        const int64_t count = seen[i];
+        int64_t k = 0;
+        for (; k + NR <= count; k += NR, at += MR * NR)
+            simd::unrolled<NV>([&](auto v) INLINED {
+                step(k + v * LANES, simd::load(at + v * LANES, simd::all_lanes{}), simd::all_lanes{}, v);
+            });
+        for (int u = 0; k < count; k += LANES, u += LANES)
+            step(k, simd::load(at + u, simd::all_lanes{}), simd::first_lanes{least(LANES, count - k)},
+                 std::integral_constant<int, 0>{});
+    }
+
+    // The greatest score of each row so far, and what it does to earlier weights.
+    template <class Scores>
+    void survey(const Scores& scores_of, int64_t row, int64_t rows, const float* products) {
+        for (int i = 0; i < MR; ++i) {
+            const auto score = scores_of(row + least(i, rows - 1));
+            simd::floats high[NV];
+            for (int v = 0; v < NV; ++v) high[v] = simd::splat(-INFINITY);
+            sweep(i, products, [&](int64_t k, simd::floats dots, auto lanes, auto v) INLINED {
+                const auto s = score(first + k, dots, lanes);
+                high[v] = greater(simd::keep(s, simd::splat(-INFINITY), lanes), high[v]);
+            });
+            for (int v = 1; v < NV; ++v) high[0] = greater(high[0], high[v]);
+            lines[i] = high[0];
+        }
+        for (int i = MR; i < PADDED; ++i) lines[i] = simd::splat(-INFINITY);
+        const simd::all_lanes all{};
+        for (int i = 0; i < PADDED; i += LANES) {
+            const auto before = simd::load(greatest + i, all);
+            const auto now = greater(across(lines + i, greater), before);
+            const auto finite = now == INFINITY || now == -INFINITY ? simd::floats{} : now;
+            const auto factor = before == now ? simd::splat(1.0f) : weight_of(before - now);
+            simd::store(greatest + i, now, all);
+            simd::store(shift + i, finite, all);
+            simd::store(scale + i, factor, all);
+            simd::store(total + i, simd::load(total + i, all) * factor, all);
+        }
+    }
+
+    // Weights of all scores, zero from the last key of a row up to `padded`; sums so far are rescaled.
+    template <class Scores>
+    void soften(const Scores& scores_of, int64_t row, int64_t rows, const float* products, int64_t padded,
+                element* weights, float* mixed, int64_t column_panels) {
+        const simd::all_lanes all{};
+        for (int i = 0; i < MR; ++i) {
+            const auto score = scores_of(row + least(i, rows - 1));
+            const float shift_here = shift[i];
+            simd::floats sum[NV] = {};
+            sweep(i, products, [&](int64_t k, simd::floats dots, auto lanes, auto v) INLINED {
+                const auto w = weight_of(score(first + k, dots, lanes) - shift_here);
+                const auto kept = simd::keep(w, simd::floats{}, lanes);
+                put_weights(weights, i, k, kept);
+                sum[v] += kept;
+            });
+            for (int v = 1; v < NV; ++v) sum[0] += sum[v];
+            for (int64_t k = round_up(seen[i], LANES); k < padded; k += LANES)
+                put_weights(weights, i, k, simd::floats{});
+            lines[i] = sum[0];
+            if (scale[i] == 1.0f) continue;
+            for (int64_t e = 0; e < column_panels; ++e)
+                for (int v = 0; v < NR; v += LANES) {
+                    float* to = mixed + (e * MR + i) * NR + v;
+                    simd::store(to, simd::load(to, all) * scale[i], all);
+                }
+        }
+        for (int i = MR; i < PADDED; ++i) lines[i] = simd::floats{};
+        const auto add = [](simd::floats a, simd::floats b) { return a + b; };
+        for (int i = 0; i < PADDED; i += LANES)
+            simd::store(total + i, simd::load(total + i, all) + across(lines + i, add), all);
+    }
+};
 
 // A tile of queries and what it has gathered: mixed values by panels, then greatest scores, then totals.
 template <class P> struct Tile {
@@ -278,7 +347,8 @@ template <class P> struct Tile {
         }
     }
     float* greatest(float* partial) const { return partial + plan.mixed_floats; }
-    float* total(float* partial) const { return partial + plan.mixed_floats + TILE; }
+    float* total(float* partial) const { return greatest(partial) + PANELS * PADDED; }
+    static int in_panel(int i) { return i / MR * PADDED + i % MR; }
     int64_t parts() const { return std::max<int64_t>(1, ceil_div(last, plan.part_keys)); }
 
     void pack_queries(Own& own) const {
@@ -298,16 +368,19 @@ template <class P> struct Tile {
         if (most <= 0) return;
         const element* queries = own.queries + panel * MR * plan.depth;
         for (int64_t j = 0; j < most; j += NR)
-            multiply(p.depth_count, queries, keys + j * plan.depth, own.scores + j * MR, false);
+            multiply(p.depth_count, queries, keys + j * plan.depth, own.products + j * MR, false);
         const int64_t padded = round_up(most, STEP);
         float* mixed = partial + panel * MR * plan.column_panels * NR;
+        Rows rows;
+        rows.first = first;
+        for (int i = 0; i < MR; ++i)
+            rows.seen[i] = i < height ? std::max<int64_t>(0, least(most, ends[panel * MR + i] - first)) : 0;
+        rows.greatest = greatest(partial) + panel * PADDED;
+        rows.total = total(partial) + panel * PADDED;
         const auto scores_of = p.scores(batch);
-        for (int i = 0; i < MR; ++i) {
-            const int64_t r = panel * MR + i;
-            const int64_t seen = i < height ? std::max<int64_t>(0, least(most, ends[r] - first)) : 0;
-            soften(scores_of(row + least(r, count - 1)), i, first, seen, padded, own.scores, own.weights,
-                   mixed, plan.column_panels, greatest(partial)[r], total(partial)[r]);
-        }
+        rows.survey(scores_of, row + panel * MR, height, own.products);
+        rows.soften(scores_of, row + panel * MR, height, own.products, padded, own.weights, mixed,
+                    plan.column_panels);
         for (int64_t e = 0; e < plan.column_panels; ++e)
             multiply(most, own.weights, values + e * NR * BLOCK, mixed + e * MR * NR, true);
     }
@@ -315,7 +388,7 @@ template <class P> struct Tile {
     void gather(int64_t begin, int64_t end, const element* packed, Own& own, float* partial) const {
         pack_queries(own);
         for (int64_t i = 0; i < plan.mixed_floats; ++i) partial[i] = 0.0f;
-        for (int i = 0; i < TILE; ++i) greatest(partial)[i] = -INFINITY, total(partial)[i] = 0.0f;
+        for (int i = 0; i < PANELS * PADDED; ++i) greatest(partial)[i] = -INFINITY, total(partial)[i] = 0.0f;
         for (int64_t first = begin; first < end; first += BLOCK) {
             const element* block = own.block;
             if (plan.ahead) block = packed + (batch * plan.blocks + first / BLOCK) * plan.block_elements();
@@ -328,18 +401,19 @@ template <class P> struct Tile {
     void finish(float* partial) const {
         for (int i = 0; i < count; ++i) {
             const float* mixed = partial + i / MR * MR * plan.column_panels * NR + i % MR * NR;
-            p.store(batch, row + i, mixed, greatest(partial)[i], total(partial)[i]);
+            p.store(batch, row + i, mixed, greatest(partial)[in_panel(i)], total(partial)[in_panel(i)]);
         }
     }
 
     // Adds another part of the same tile to the first one.
     void combine(float* partial, float* other) const {
         for (int i = 0; i < count; ++i) {
-            const float a = greatest(partial)[i], b = greatest(other)[i], high = a < b ? b : a;
+            const int r = in_panel(i);
+            const float a = greatest(partial)[r], b = greatest(other)[r], high = a < b ? b : a;
             const float shift = std::isinf(high) ? 0.0f : high;
             const float keep = a == high ? 1.0f : std::exp(a - shift), take = std::exp(b - shift);
-            greatest(partial)[i] = high;
-            total(partial)[i] = total(partial)[i] * keep + total(other)[i] * take;
+            greatest(partial)[r] = high;
+            total(partial)[r] = total(partial)[r] * keep + total(other)[r] * take;
             const int64_t at = i / MR * MR * plan.column_panels * NR + i % MR * NR;
             for (int64_t e = 0; e < plan.column_panels; ++e)
                 for (int v = 0; v < NR; ++v) {
