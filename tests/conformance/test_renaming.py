@@ -24,13 +24,9 @@ def _families(reference, dtype):
     return found + recipes.families(program, dtype, MACHINE, sizes, "kernel")
 
 
-NOTHING_OFFERED = {"spmv_csr"}
-"""Problems that no generator and no recipe takes yet."""
-
-
 OFFERED = [
     (name, dtype)
-    for name in sorted(set(suite.names()) - NOTHING_OFFERED)
+    for name in suite.names()
     for dtype in load_problem(suite.find(name)).dtypes
 ]
 

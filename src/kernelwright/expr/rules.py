@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from kernelwright.expr.integers import FLIPPED, INTEGER_ARITHMETIC, Integers
 from kernelwright.expr.kinds import Kinds
-from kernelwright.expr.nodes import Apply, Constant, Node
+from kernelwright.expr.nodes import Apply, Axis, Constant, Node, Scan, substitute, transform
 from kernelwright.expr.scalars import PYTHON_OPERATIONS
 
 _ROUNDINGS = ("round_to_workload", "round_to_bf16", "round_to_f16", "round_to_f32")
@@ -28,7 +28,22 @@ class Rules:
             if simpler is node:
                 return node
             node = simpler
+        if type(node) is Scan and self._kinds.of(node) == "int":
+            return self._telescoped(node)
         return node
+
+    def _telescoped(self, node: Scan) -> Node:
+        """`Σ_{j <= at} (f(j + 1) - f(j)) = f(at + 1) - f(0)`, exact for integers."""
+        difference = node.body
+        if not (isinstance(difference, Apply) and difference.op == "sub"):
+            return node
+        upper, lower = difference.args
+        following = Apply("add", (Axis(node.axis), Constant(1)))
+        if transform(substitute(lower, {node.axis: following}), self) is not upper:
+            return node
+        last = substitute(upper, {node.axis: node.at})
+        first = substitute(lower, {node.axis: Constant(0)})
+        return transform(Apply("sub", (last, first)), self)
 
     def _step(self, node: Apply) -> Node:
         if all(isinstance(arg, Constant) for arg in node.args):

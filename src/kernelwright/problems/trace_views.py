@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 
 from kernelwright.errors import Unsupported
-from kernelwright.expr import Apply, Constant, Node
-from kernelwright.problems.trace_call import Array, Call, Number, cast, lowers, squeeze
+from kernelwright.expr import Apply, Axis, Constant, Node, Reduce, Scan
+from kernelwright.problems.trace_call import Array, Call, cast, lowers, squeeze
 from kernelwright.problems.trace_unify import Dim
 
 
@@ -150,11 +150,33 @@ def _repeat(call: Call) -> Array:
 @lowers("repeat_interleave")
 def _repeat_interleave(call: Call) -> Array:
     repeats, dim = call.get("repeats"), call.static("dim")
-    if not isinstance(repeats, Number) or dim is None:
-        raise Unsupported("repeat_interleave by a tensor has a data-dependent shape")
+    if isinstance(repeats, Array):
+        return _repeated(call, repeats)
+    if dim is None:
+        raise Unsupported("repeat_interleave of a flattened tensor")
     array = call.array()
     times = call.context.unifier.integer(repeats.values)
     return remap(call, lambda i: at_axis(i, array.axis(dim), lambda x: _op("floordiv", x, times)))
+
+
+def _repeated(call: Call, repeats: Array) -> Array:
+    """Each place knows how many runs end at or before it; that is the number of its own run."""
+    if repeats.rank != 1 or repeats.kind != "int":
+        raise Unsupported("repeat_interleave by anything but a vector of integers")
+
+    def run(place: Node) -> Node:
+        number, earlier = call.context.fresh(), call.context.fresh()
+        extent = repeats.dims[0].text
+        ends = Scan(earlier, extent, Axis(number), repeats.at([Axis(earlier)]))
+        ended = _op("le", ends, place)
+        return Reduce("sum", number, extent, cast(ended, "bool", "int"))
+
+    if call.get("self") is None:
+        return call.context.array(call.dims(), "int", lambda i: run(i[0]))
+    array, dim = call.array(), call.static("dim")
+    if dim is None and array.rank > 1:
+        raise Unsupported("repeat_interleave of a flattened tensor")
+    return remap(call, lambda i: at_axis(i, array.axis(dim or 0), run))
 
 
 def at_axis(indices: list[Node], axis: int, change: Callable[[Node], Node]) -> list[Node]:

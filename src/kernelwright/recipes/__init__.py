@@ -6,7 +6,15 @@ from collections.abc import Mapping
 
 from kernelwright.expr.nodes import Program
 from kernelwright.model import Dtype, Family, Machine
-from kernelwright.recipes import attention, histogram, nibbles, pairwise, scan, selection
+from kernelwright.recipes import (
+    attention,
+    histogram,
+    nibbles,
+    pairwise,
+    scan,
+    segments,
+    selection,
+)
 
 
 def families(
@@ -25,7 +33,7 @@ def families(
         Families with declared tunables and good first assignments; empty when nothing matches.
     """
     found: list[Family] = []
-    for recipe in (scan, pairwise, histogram, selection, attention, nibbles):
+    for recipe in (scan, pairwise, histogram, selection, segments, attention, nibbles):
         found += recipe.families(program, dtype, machine, sizes, entry)
     return tuple(found)
 
