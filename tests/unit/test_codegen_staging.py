@@ -64,9 +64,7 @@ def test_a_schedule_is_predicted():
     program = trace(losses, FORMS["losses"][1], {})
     machine = this_machine()
     (family,) = codegen.families(program, Dtype.F32, machine, {"T": 64, "C": 64}, "kernel")
-    time = predicted_us(
-        family, family.defaults[0], program, {"T": 64, "C": 64}, Dtype.F32, machine
-    )
+    time = predicted_us(family, family.defaults[0], program, {"T": 64, "C": 64}, Dtype.F32, machine)
     assert 0 < time < float("inf")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import ceil, prod
 
 from kernelwright.codegen.assemble import (
@@ -66,11 +67,19 @@ def families(
     schedules = {"contraction": in_vectors}
     if writer.pairs() and "amx_bf16" in machine.isa:
         schedules = {MATRIX_UNIT: matrix_unit_tunables(flat, machine, sizes), **schedules}
+    if writer.right_is_static():
+        schedules = {name: _packed_before(tunables) for name, tunables in schedules.items()}
     return tuple(
         Family(name, "cpp", entry, _source(context, name, tunables, struct, entry),
                Lineage("recipe", note=name), tunables.defaults())
         for name, tunables in schedules.items()
     )  # fmt: skip
+
+
+def _packed_before(tunables: Tunables) -> Tunables:
+    """The same with right operands that are packed before the call, by default."""
+    first = {"PACK_B": (3, *tunables.choices["PACK_B"])}
+    return replace(tunables, choices={**tunables.choices, **first})
 
 
 def _source(context: Context, name: str, tunables: Tunables, struct: list[str], entry: str) -> str:
@@ -98,16 +107,36 @@ def _entry_points(signature: Signature, dtype: Dtype, entry: str) -> list[str]:
     tensors = [t.name for t in signature.tensors]
     numbers = [*signature.dimensions, *(s.name for s in signature.scalars)]
     nothing = ["nullptr"] * len(tensors)
+    unknown = f"const Problem problem{{{', '.join([*nothing, *numbers])}}};"
     return [
         f'extern "C" {signature.workspace_prototype(entry)} {{',
-        *indent([f"const Problem problem{{{', '.join([*nothing, *numbers])}}};",
-                 "return contraction::Plan<Problem>(problem).bytes();"]),
+        *indent([unknown, "return contraction::Plan<Problem>(problem).bytes();"]),
         "}", "",
+        *_packing_points(signature, dtype, entry, unknown),
         f'extern "C" {signature.prototype(entry, dtype)} {{',
-        *indent(["(void)prepared, (void)stream;",
+        *indent(["(void)stream;",
                  f"const Problem problem{{{', '.join([*tensors, *numbers])}}};",
-                 "return contraction::run(problem, workspace, workspace_bytes);"]),
+                 "return contraction::run(problem, prepared, workspace, workspace_bytes);"]),
         "}",
+    ]  # fmt: skip
+
+
+def _packing_points(signature: Signature, dtype: Dtype, entry: str, unknown: str) -> list[str]:
+    """The functions that pack before the call, where the schedule does."""
+    if not signature.static_inputs:
+        return []
+    prepared, prepare = signature.prepare_prototypes(entry, dtype)
+    static = [t.name if t.static else "nullptr" for t in signature.tensors]
+    numbers = [*signature.dimensions, *(s.name for s in signature.scalars)]
+    return [
+        "#if PACK_B == 3",
+        f'extern "C" {prepared} {{',
+        *indent([unknown, "return contraction::Prepared<Problem>(problem).bytes(problem);"]),
+        "}", "",
+        f'extern "C" {prepare} {{',
+        *indent(["(void)stream;", f"const Problem problem{{{', '.join([*static, *numbers])}}};",
+                 "return contraction::prepare(problem, prepared);"]),
+        "}", "#endif", "",
     ]  # fmt: skip
 
 
@@ -235,7 +264,7 @@ def predicted_us(
     # each block of columns packs the rows again; panels packed on demand are packed by each thread
     in_place = ContractionWriter(Context(program.signature, dtype), flat).in_place()
     by_each = 0.3 if in_place else float(parts)
-    right = {0: 0.1, 1: 1.0, 2: by_each}[int(values["PACK_B"])]
+    right = {0: 0.1, 1: 1.0, 2: by_each, 3: 0.0}[int(values["PACK_B"])]
     packed = batch * (m * k * ceil(n / nc) + k * n * right) / parts / native * 3.0
     signature = program.signature
     moved = sum(t.nbytes(sizes, dtype) for t in signature.tensors)

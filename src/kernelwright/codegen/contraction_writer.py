@@ -79,6 +79,12 @@ class ContractionWriter:
         dtypes = self.context.dtypes
         return all(isinstance(t, Load) and dtypes[t.tensor] is Dtype.BF16 for t in operands)
 
+    def right_is_static(self) -> bool:
+        """Whether the right operands hold nothing but weights, which can be packed beforehand."""
+        static = {tensor.name for tensor in self.context.signature.static_inputs}
+        loaded = {node.tensor for node in walk(*self.flat.rights) if isinstance(node, Load)}
+        return bool(loaded) and loaded <= static
+
     # -- the struct ------------------------------------------------------------------------------
 
     def write(self) -> list[str]:

@@ -151,9 +151,7 @@ def _source(
     return "\n".join(parts) + "\n"
 
 
-def _workspace(
-    text: _Text, writers: list[NestWriter], entry: str
-) -> tuple[list[str], list[str]]:
+def _workspace(text: _Text, writers: list[NestWriter], entry: str) -> tuple[list[str], list[str]]:
     """Functions that say how large the workspace is, and how a kernel begins."""
     scratch, kept = kept_row_text(writers), text.kept_bytes()
     if not scratch and not kept:

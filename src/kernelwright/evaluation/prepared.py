@@ -22,7 +22,7 @@ from kernelwright.model import Signature, Workload
 ARENA = "prepared"
 _MAKING = "preparing"
 _MOST_TIMES = 16
-_MORE_BYTES = 1 << 20
+_MORE_BYTES = 64 << 20
 
 
 def _made() -> Workspaces:

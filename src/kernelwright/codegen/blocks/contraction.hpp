@@ -11,6 +11,8 @@
 // of that tile's own product where B lies in float32 rows, so that waiting for memory hides behind
 // arithmetic and the panel never leaves L2; 0 never packs (float32 rows only).
 //
+// PACK_B 3, where B is static: it has been packed before the call (`prepare`).
+//
 // DOT, where all operands are plain bfloat16: 0 widens them to float while packing, as above; 1 and 2
 // keep them and multiply pairs of them (contraction_pairs.hpp), in vectors or on the matrix unit.
 namespace contraction {
@@ -27,7 +29,7 @@ constexpr int BU = 1;
 constexpr int CHUNK = 32;
 
 // Whether all threads use one packed block of B, and meet before and after using it.
-constexpr bool SHARED_B = PARTITION == 0 && PACK_B != 2;
+constexpr bool SHARED_B = PARTITION == 0 && PACK_B != 2 && PACK_B != 3;
 
 // How the work is cut; the same numbers size the workspace and drive the loops.
 template <class P>
@@ -42,7 +44,8 @@ struct Plan {
     nc = least(round_up(NC, NR), round_up(p.column_count, NR));
     split_k = p.depth_count > kc;
     a_bytes = round_up(P::products * mc * kc * sizeof(element), 4096) + 64 * 5;
-    b_bytes = round_up(P::products * kc * (PACK_B == 2 ? NR : nc) * sizeof(element), 4096) + 64 * 3;
+    const int64_t width = PACK_B == 3 ? 0 : PACK_B == 2 ? NR : nc;
+    b_bytes = round_up(P::products * kc * width * sizeof(element), 4096) + 64 * 3;
     const int64_t tiles = ceil_div(p.row_count, MR) * ceil_div(p.column_count, NR);
     partial_bytes = split_k ? round_up(tiles * P::products * MR * NR * 4, 4096) : 0;
   }
@@ -148,7 +151,7 @@ inline void macro_kernel(const P& p, int64_t batch, Range rows, Range columns, R
 #if DOT
       pair_kernel(round_up(depth, KP), a_at, panel, to, more, between);
 #else
-      if constexpr (P::in_place && PACK_B != 1) {
+      if constexpr (P::in_place && PACK_B != 1 && PACK_B != 3) {
         if (width == NR && (PACK_B == 0 || ip == 0)) {
           const float* from = p.b_in_place(r, batch, ks.begin, j);
           micro_kernel<P::a_inner_k, PACK_B == 2>(depth, a_at, from, p.b_stride(r), to, more, panel,
@@ -197,6 +200,37 @@ inline void pack_a_panels(const P& p, int64_t batch, Range rows, Range ks, eleme
       pack_left(p, r, batch, i, ks.begin, depth, a);
 }
 
+// All of B packed before any call: blocks of kc steps, in each the panels of all columns.
+template <class P>
+struct Prepared {
+  int64_t panels, batch_elements;
+
+  explicit Prepared(const P& p)
+      : panels(ceil_div(p.column_count, NR)),
+        batch_elements(P::products * panels * NR * round_up(p.depth_count, BU)) {}
+  int64_t bytes(const P& p) const { return p.batch_count * batch_elements * sizeof(element); }
+  // Of the panels of one column, `depth` steps from k on.
+  int64_t offset(int64_t batch, int64_t j, int64_t k, int64_t depth) const {
+    return batch * batch_elements + P::products * NR * (panels * k + j / NR * round_up(depth, BU));
+  }
+};
+
+template <class P>
+inline int prepare(const P& p, void* prepared) {
+  const Prepared<P> all(p);
+  const int64_t kc = Plan<P>(p).kc;
+#pragma omp parallel for collapse(2) schedule(static)
+  for (int64_t batch = 0; batch < p.batch_count; ++batch)
+    for (int64_t panel = 0; panel < all.panels; ++panel)
+      for (int64_t k = 0; k < p.depth_count; k += kc) {
+        const int64_t j = panel * NR, depth = least(kc, p.depth_count - k);
+        element* to = (element*)prepared + all.offset(batch, j, k, depth);
+        for (int r = 0; r < P::products; ++r)
+          pack_right(p, r, batch, j, k, depth, to + r * NR * round_up(depth, BU));
+      }
+  return 0;
+}
+
 // Where the threads of a team wait for each other. They spin at first: work is dealt out evenly, and
 // waking a sleeping thread takes longer than most blocks.
 struct Meeting {
@@ -215,9 +249,10 @@ struct Meeting {
 
 // The whole contraction. PARTITION: 0 rows, 1 columns, 2 batches.
 template <class P>
-inline int run(const P& p, void* workspace, int64_t workspace_bytes) {
+inline int run(const P& p, const void* prepared, void* workspace, int64_t workspace_bytes) {
   const Plan<P> plan(p);
   if (workspace_bytes < plan.bytes()) return 1;
+  if (PACK_B == 3 && prepared == nullptr && Prepared<P>(p).bytes(p) > 0) return 2;
   Meeting meeting;
   char* base = (char*)(((uintptr_t)workspace + ALIGN - 1) / ALIGN * ALIGN);
 #pragma omp parallel num_threads(int(plan.threads))
@@ -239,7 +274,9 @@ inline int run(const P& p, void* workspace, int64_t workspace_bytes) {
       for (int64_t j = columns.begin; j < columns.end; j += plan.nc)
         for (int64_t k = 0; k == 0 || k < p.depth_count; k += plan.kc) {
           const Range js{j, least(columns.end, j + plan.nc)}, ks{k, least(p.depth_count, k + plan.kc)};
-          if (PACK_B != 2)
+          if (PACK_B == 3)  // which is only read
+            b = (element*)prepared + Prepared<P>(p).offset(batch, j, k, ks.end - ks.begin);
+          else if (PACK_B != 2)
             pack_b_panels(p, batch, js, ks, b, SHARED_B ? me : 0, SHARED_B ? team : 1);
           if (SHARED_B) meeting.wait(team);
           for (int64_t i = rows.begin; i < rows.end; i += plan.mc) {
