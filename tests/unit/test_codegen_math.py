@@ -6,8 +6,12 @@ import math
 import numpy as np
 import pytest
 import rowwise_programs as programs
+from compiled_kernel import build, call, narrow, this_machine
 
+from kernelwright.codegen import rowwise
 from kernelwright.codegen.library import paste
+from kernelwright.model import Dtype, Signature, TensorArgument
+from kernelwright.problems.trace import trace
 
 # function: (building block, exact value, allowed error in ulp)
 FUNCTIONS = {
@@ -73,3 +77,27 @@ def test_error_in_ulp(library, name):
     error = np.abs(y[finite].astype(np.float64) - exact[finite]) / unit
     worst = error.argmax()
     assert error[worst] <= FUNCTIONS[name][2], f"{error[worst]} ulp at {x[finite][worst]!r}"
+
+
+@pytest.mark.parametrize("lanes", [16, 8])
+def test_every_kind_of_value_is_narrowed_to_bfloat16_bit_by_bit(lanes):
+    """Subnormal numbers, infinities and NaN too, which instructions treat as they like."""
+    signature = Signature(
+        (TensorArgument("x", ("N",), Dtype.F32),), (TensorArgument("out", ("N",)),)
+    )
+    program = trace(lambda x: -x, signature, {})
+    (family,) = rowwise.families(program, Dtype.BF16, this_machine(), {"N": 1 << 16}, "kernel")
+    library = build(family, {"LANES": lanes, "FLAGS": "-O2 -march=native"})
+    draw = np.random.default_rng(5)
+    bits = draw.integers(0, 1 << 32, 1 << 16, dtype=np.uint64).astype(np.uint32)
+    bits[::7] &= 0x807FFFFF  # subnormal
+    bits[: 1 << 12] |= 0x7F800000  # infinities and NaN
+    bits[1 << 13 : 1 << 14] = (bits[1 << 13 : 1 << 14] & 0xFFFF0000) | 0x8000  # ties
+    ordinary = (bits & 0x7F800000 != 0) & (bits & 0x7F800000 != 0x7F800000)
+    bits[1 << 15 :][~ordinary[1 << 15 :]] = 0x3F800001  # half of them without any such value
+    values = bits.view(np.float32)
+    out = call(library, signature, Dtype.BF16, {"x": values}, {"N": values.size})["out"]
+    found, wanted = narrow(out, Dtype.BF16), narrow(-values, Dtype.BF16)
+    numbers = ~np.isnan(values)
+    np.testing.assert_array_equal(found[numbers], wanted[numbers])
+    assert np.isnan(out[~numbers]).all()

@@ -69,24 +69,22 @@ inline floats rsqrt(floats x) {
 // e^x to 1 ulp: x = n ln 2 + r, a polynomial in r (Cephes expf), then 2^n in two factors so that
 // results below the normal range and up to infinity come out right. What underflows even there is set
 // to 0 apart: to compute it takes 150 cycles more, and masked scores are -infinity in every vector.
-inline floats times_power_of_two(floats x, ints n) {
+inline floats times_power_of_two(floats x, floats n) {
 #if defined(__AVX512F__) && LANES % 16 == 0
-    const floats power = __builtin_convertvector(n, floats);
     for (int i = 0; i < LANES; i += 16)
         _mm512_storeu_ps((float*)&x + i, _mm512_scalef_ps(_mm512_loadu_ps((float*)&x + i),
-                                                          _mm512_loadu_ps((float*)&power + i)));
+                                                          _mm512_loadu_ps((float*)&n + i)));
     return x;
 #endif
-    const ints half = n >> 1;
-    return x * power_of_two(half) * power_of_two(n - half);
+    const ints whole = __builtin_convertvector(n, ints), half = whole >> 1;
+    return x * power_of_two(half) * power_of_two(whole - half);
 }
 inline floats exp(floats x) {
     const ints vanishes = x < -104.0f;
     x = vanishes ? splat(0.0f) : x;
     x = x > 89.0f ? splat(89.0f) : x;
     const floats magic = splat(12582912.0f);
-    const floats shifted = x * 1.44269504088896341f + magic;
-    const floats n = shifted - magic;
+    const floats n = (x * 1.44269504088896341f + magic) - magic;
     floats r = x - n * 0.693359375f;
     r = r + n * 2.12194440e-4f;
     floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
@@ -95,7 +93,7 @@ inline floats exp(floats x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
-    return vanishes ? splat(0.0f) : times_power_of_two(p, (ints)shifted - (ints)magic);
+    return vanishes ? splat(0.0f) : times_power_of_two(p, n);
 }
 
 //@ exp2: exp
@@ -105,15 +103,15 @@ inline floats exp2(floats x) {
     x = vanishes ? splat(0.0f) : x;
     x = x > 129.0f ? splat(129.0f) : x;
     const floats magic = splat(12582912.0f);
-    const floats shifted = x + magic;
-    const floats r = x - (shifted - magic);
+    const floats n = (x + magic) - magic;
+    const floats r = x - n;
     floats p = r * 1.535336188319500e-4f + 1.339887440266574e-3f;
     p = p * r + 9.618437357674640e-3f;
     p = p * r + 5.550332471162809e-2f;
     p = p * r + 2.402264791363012e-1f;
     p = p * r + 6.931472028550421e-1f;
     p = p * r + 1.0f;
-    return vanishes ? splat(0.0f) : times_power_of_two(p, (ints)shifted - (ints)magic);
+    return vanishes ? splat(0.0f) : times_power_of_two(p, n);
 }
 
 //@ expm1: exp

@@ -104,7 +104,15 @@ inline uints bf16_bits(floats values) {
     const uints rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
     return (values != values) ? ((bits >> 16) | 0x40u) : rounded;  // a NaN stays a NaN
 }
-inline floats round_to_bf16(floats values) { return (floats)(bf16_bits(values) << 16); }
+inline shorts narrow_bf16(floats values) {
+#if defined(__AVX512BF16__) && defined(__AVX512DQ__) && LANES == 16
+    const int subnormal = 0x20;  // which the instruction would take for zeros
+    if (!_mm512_fpclass_ps_mask((__m512)values, subnormal))
+        return (shorts)_mm512_cvtneps_pbh((__m512)values);
+#endif
+    return __builtin_convertvector(bf16_bits(values), shorts);
+}
+inline floats round_to_bf16(floats values) { return widen_bf16(narrow_bf16(values)); }
 
 //@ load_bf16: bf16
 inline floats load(const bf16* p, all_lanes) {
@@ -118,11 +126,11 @@ inline floats load(const bf16* p, first_lanes lanes) {
 
 //@ store_bf16: bf16
 inline void store(bf16* p, floats values, all_lanes) {
-    const shorts bits = __builtin_convertvector(bf16_bits(values), shorts);
+    const shorts bits = narrow_bf16(values);
     std::memcpy(p, &bits, sizeof bits);
 }
 inline void store(bf16* p, floats values, first_lanes lanes) {
-    const shorts bits = __builtin_convertvector(bf16_bits(values), shorts);
+    const shorts bits = narrow_bf16(values);
     for (int64_t i = 0; i < lanes.count; ++i) p[i].bits = bits[i];
 }
 
@@ -268,7 +276,7 @@ inline void write(float* p, floats values, first_lanes lanes) { store(p, values,
 
 //@ write_bf16: store_bf16, stream
 inline void write(bf16* p, floats values, all_lanes lanes) {
-    if (STREAM) stream_bytes(p, __builtin_convertvector(bf16_bits(values), shorts));
+    if (STREAM) stream_bytes(p, narrow_bf16(values));
     else store(p, values, lanes);
 }
 inline void write(bf16* p, floats values, first_lanes lanes) { store(p, values, lanes); }
