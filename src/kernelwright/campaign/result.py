@@ -200,6 +200,8 @@ def suite_row(problem: str, document: Mapping[str, Any]) -> Document:
         "fraction_of_bound": bench["fraction_of_bound"],
         "contested": bound is not None and bench["baselines"][best] <= 4 * bound,
         "family": document["best"]["family"] if document["best"] else None,
+        "prepare_us": bench.get("prepare_us"),
+        "baseline_prepare_us": bench.get("baseline_prepare_us", {}).get(best),
         "within_target": bench["within_target"],
         "claim": claim.get("outcome"),
         "shrinkage": claim.get("shrinkage"),

@@ -57,13 +57,13 @@ def print_workloads(document: Document) -> None:
         print(f"\n{workload['tier']} {sizes}")
         rows = [("this kernel", text.duration(workload["median_us"]),
                  f"{text.duration(low)} to {text.duration(high)}", "",
-                 _packing(workload["prepare_us"]))]  # fmt: skip
+                 _packing(workload.get("prepare_us")))]  # fmt: skip
         for name, us in sorted(workload["baselines"].items(), key=lambda item: item[1]):
             check = workload["baseline_errors"][name]
             ratio, (least, most) = workload["speedup"][name], workload["speedup_ci"][name]
             rows.append((
                 name, text.duration(us), "", f"{ratio:.2f}x ({least:.2f} to {most:.2f})",
-                _packing(workload["baseline_prepare_us"].get(name))
+                _packing(workload.get("baseline_prepare_us", {}).get(name))
                 if check["passes_check"] else f"fails the check, error {check['error']:.1f}",
             ))  # fmt: skip
         if workload["bound_us"] is not None:

@@ -20,6 +20,7 @@ from kernelwright.evaluation.expected import (
     check_sample,
     describe,
 )
+from kernelwright.evaluation.faults import failed, fault_of
 from kernelwright.evaluation.needs import Needs
 from kernelwright.evaluation.pool import Pool
 from kernelwright.evaluation.prepared import (
@@ -179,11 +180,11 @@ class Session:
         call = Call(arguments(self.bench.signature, pool, case, slots, scratch, prepared))
         report = self.worker.call(call, self.bench.flush_bytes, park=True, before=lay_out)
         if isinstance(report, Failure):
-            return _failed(report, workload)
+            return failed(report, workload)
         broken = self.bench.workspaces.broken_zone(scratch)
         if broken is not None:
             return Fault(Reason.RED_ZONE, f"{broken}; on {describe(workload)}")
-        return self._fault_of(report, workload) or report
+        return fault_of(report, workload, self.bench.threads) or report
 
     def check(self, pool: Pool, case: int, slots: tuple[int, int]) -> Fault | float:
         """One untimed call, verified completely; the error in tolerance units when it is right."""
@@ -256,23 +257,6 @@ class Session:
         if self.preparer is not None:
             self.preparer.close()
 
-    def _fault_of(
-        self, report: CallReport, workload: Workload, who: str = "the kernel"
-    ) -> Fault | None:
-        where = f"on {describe(workload)}"
-        if report.code != 0:
-            return Fault(Reason.ERROR_CODE, f"{who} returned {report.code}; {where}")
-        if report.stray_threads > 0:
-            text = f"{report.stray_threads} threads or processes were left after the call; {where}"
-            return Fault(Reason.STRAY_THREADS, text)
-        if report.mxcsr_changed:
-            text = f"the call changed the rounding or denormal mode; {where}"
-            return Fault(Reason.FLOATING_POINT_STATE, text)
-        if report.team < self.bench.threads:
-            text = f"it runs on {report.team} of {self.bench.threads} threads; {where}"
-            return Fault(Reason.NOT_PARALLEL, text)
-        return None
-
     def _renew(self) -> Fault | None:
         """Another worker in the place of this one: it has met nothing."""
         self.worker.close()
@@ -325,13 +309,13 @@ class Session:
         sizes = size_arguments(self.bench.signature, workload)
         report = self.preparer.prepare(pool, case, slot, sizes, nbytes)
         if isinstance(report, Failure):
-            return _failed(report, workload)
+            return failed(report, workload)
         broken = self.bench.prepared.made.broken_zone(nbytes)
         if broken is not None:
             return Fault(Reason.RED_ZONE, f"{broken}; on {describe(workload)}")
         if pool.shared:
             self.prepare_us.append(agreed_us(report, self.worker.handshake_overhead_us))
-        return self._fault_of(report, workload, "its preparation")
+        return fault_of(report, workload, self.bench.threads, "its preparation")
 
 
 def rejected(fault: Fault, stage: Stage) -> Rejected:
@@ -339,13 +323,6 @@ def rejected(fault: Fault, stage: Stage) -> Rejected:
     return Rejected(
         Stage.LOAD if fault.reason in _LOADING else stage, fault.reason, fault.diagnostic
     )
-
-
-def _failed(failure: Failure, workload: Workload) -> Fault:
-    """A call that did not come back; inputs are mapped read-only, so writing one is a fault."""
-    wrote = failure.reason is Reason.CRASH and "read-only arena" in failure.detail
-    reason = Reason.WROTE_INPUT if wrote else failure.reason
-    return Fault(reason, f"{failure.detail.rstrip('. ')}; on {describe(workload)}")
 
 
 def _start(
