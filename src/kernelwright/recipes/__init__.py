@@ -14,6 +14,7 @@ from kernelwright.recipes import (
     scan,
     segments,
     selection,
+    turned,
 )
 
 
@@ -33,7 +34,7 @@ def families(
         Families with declared tunables and good first assignments; empty when nothing matches.
     """
     found: list[Family] = []
-    for recipe in (scan, pairwise, histogram, selection, segments, attention, nibbles):
+    for recipe in (turned, scan, pairwise, histogram, selection, segments, attention, nibbles):
         found += recipe.families(program, dtype, machine, sizes, entry)
     return tuple(found)
 
