@@ -16,6 +16,7 @@ from kernelwright.codegen.assemble import (
     toolchain_choices,
 )
 from kernelwright.codegen.blocks import (
+    ATTENTION_STEP,
     CONTRACTION_AMX,
     CONTRACTION_DOT,
     CONTRACTION_PAIRS,
@@ -93,6 +94,7 @@ def _source(context: Context, name: str, tunables: Tunables, struct: list[str], 
         f"// {name}: {', '.join(t.name for t in signature.outputs)}, {context.dtype} workloads.",
         tunables.declarations(), "", *fixed, INCLUDES, "", paste(context.blocks), "",
         block_file(SHUFFLE), "", block_file(CONTRACTION_TILE), "", *pairs,
+        block_file(ATTENTION_STEP), "",
         block_file(Path(__file__).parent / "attention.hpp"), "", *struct, "",
         f'extern "C" {signature.workspace_prototype(entry)} {{',
         f"    const Problem problem{{{', '.join([*nothing, *numbers])}}};",
