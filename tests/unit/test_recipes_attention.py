@@ -11,7 +11,7 @@ from compiled_kernel import COMPILERS, binary, build, call, narrow, this_machine
 from kernelwright import recipes, suite
 from kernelwright.build import CppBuilder
 from kernelwright.evaluation import Judge, JudgeSettings
-from kernelwright.expr import skeleton
+from kernelwright.expr import skeleton, unit_of
 from kernelwright.expr.attention import match
 from kernelwright.machine import probe
 from kernelwright.model import Candidate, Dtype, FrozenMap, Measured, Rejected, Signature
@@ -143,11 +143,13 @@ SHIPPED = {
 def test_the_judge_finds_shipped_problems_right(name, tmp_path):
     """Every distribution and odd size of the check workloads, through the judge."""
     problem, sizes = load_problem(suite.find(name)), SHIPPED[name]
-    assert skeleton(trace_program(problem)) == "attention"
+    program = trace_program(problem)
+    assert skeleton(program) == "attention"
+    assert [unit_of(program, d) for d in (Dtype.F32, Dtype.BF16)] == ["fma", "bf16 products"]
     machine = probe()
     builder = CppBuilder(machine.toolchains, tmp_path)
     settings = replace(JudgeSettings.quick(), baselines=())
-    families = recipes.families(trace_program(problem), Dtype.F32, machine, sizes, "kernel")
+    families = recipes.families(program, Dtype.F32, machine, sizes, "kernel")
     family = next(f for f in families if f.name == "attention")
     values = FrozenMap({**family.defaults[0], **SMALL})
     artifact = builder.build(Candidate("cpp", "kernel", family.source, values))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
+from kernelwright.expr import attention
 from kernelwright.expr.contraction import match
 from kernelwright.expr.kinds import Kinds
 from kernelwright.expr.nodes import Apply, Axis, Load, Node, Program, Reduce, Scan, substitute, walk
@@ -59,12 +60,18 @@ def _picked(node: Reduce | Scan, free: frozenset[str]) -> frozenset[str]:
 
 
 def unit_of(program: Program, dtype: Dtype) -> str:
-    """What can do most of the operations: `bf16 products` of a contraction of bf16, else `fma`."""
-    plan = match(program)
-    if plan is None:
+    """What can do most of the operations: `bf16 products` of bf16 operands, else `fma`.
+
+    Of a contraction, and of an attention, whose weights may be rounded as well.
+    """
+    plan, softmax = match(program), attention.match(program)
+    if plan is not None:
+        operands = [side for product in plan.products for side in (product.left, product.right)]
+    elif softmax is not None:
+        operands = [softmax.queries, softmax.keys, softmax.values]
+    else:
         return "fma"
     tensors = {t.name: t.resolve(dtype) for t in program.signature.inputs}
-    operands = [side for product in plan.products for side in (product.left, product.right)]
     narrow = all(isinstance(t, Load) and tensors[t.tensor] is Dtype.BF16 for t in operands)
     return "bf16 products" if narrow else "fma"
 
