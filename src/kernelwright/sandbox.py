@@ -30,6 +30,9 @@ _SYSTEM = (
 machine keeps texts of its own."""
 _LIMITED = 'ulimit -c 0; ulimit -v "$1"; ulimit -t "$2"; ulimit -f "$3"; shift 3; exec "$@"'
 _FEW_PROCESSES = '{ ulimit -u "$1" || ulimit -p "$1"; } 2>/dev/null; shift; exec "$@"'
+_TIED = (
+    '{ read gone; kill -KILL 0; } <"/proc/self/fd/$1" >/dev/null 2>&1 & shift; exec "$@" </dev/null'
+)
 _WATCH_S = 0.05
 
 
@@ -134,6 +137,42 @@ def _mounts(view: View) -> list[str]:
     return arguments
 
 
+class Tie:
+    """Ends a process group with whoever started it, however that one ends.
+
+    Bubblewrap asks the system to be killed with its parent, but each of its processes asks a few
+    milliseconds after it was started; what loses its parent before lives on. So a shell in the
+    group reads a pipe that only the starter can write to: where that ends, it kills the group.
+    Usable as a context manager, which ends the group too.
+    """
+
+    def __init__(self) -> None:
+        self.read_fd, self._write_fd = os.pipe()
+
+    def command(self, command: Sequence[str]) -> list[str]:
+        """The command line for a process in a group of its own that inherits `read_fd`."""
+        return ["/bin/sh", "-c", _TIED, "sh", str(self.read_fd), *command]
+
+    def started(self) -> None:
+        """The process is there and has inherited its end of the pipe."""
+        if self.read_fd >= 0:
+            os.close(self.read_fd)
+            self.read_fd = -1
+
+    def close(self) -> None:
+        """End the group; safe to call twice."""
+        self.started()
+        if self._write_fd >= 0:
+            os.close(self._write_fd)
+            self._write_fd = -1
+
+    def __enter__(self) -> "Tie":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 def end_group(process: subprocess.Popen[bytes]) -> None:
     """Kill a process started in its own session with all that is in its group, and reap it."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -185,21 +224,23 @@ def run_confined(
     started = time.monotonic()
     info = os.memfd_create("kernelwright-info", os.MFD_CLOEXEC)
     with (
+        Tie() as tie,
         open(info, "r+b", buffering=0),
         open(os.memfd_create("kernelwright-output", os.MFD_CLOEXEC), "r+b", buffering=0) as output,
     ):
         confined = confine(command, view, info if sandboxed else None)
         process = subprocess.Popen(
-            ["/bin/sh", "-c", _LIMITED, "sh", *limits, *confined],
+            tie.command(["/bin/sh", "-c", _LIMITED, "sh", *limits, *confined]),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             cwd=view.folder,
             env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TMPDIR": "/tmp", **(env or {})},
-            pass_fds=[info],
+            pass_fds=[info, tie.read_fd],
             start_new_session=True,
         )
         try:
+            tie.started()
             crowded = _watch(process, info, started + timeout_s, processes)
             code = process.poll()
         finally:

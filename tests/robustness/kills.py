@@ -44,10 +44,10 @@ def orphans_adopted() -> Iterator[None]:
         yield
     finally:
         system.prctl(_SUBREAPER, 0, 0, 0, 0)
-        _reap()
+        reap()
 
 
-def _reap() -> None:
+def reap() -> None:
     """Bury the zombies that were adopted."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
@@ -148,10 +148,10 @@ def _examine(
     outcome: Outcome, run: Path, known: list[tuple], before: set[int]
 ) -> list[tuple]:  # fmt: skip
     end = time.monotonic() + 5
-    _reap()
+    reap()
     while (left := descendants() - before) and time.monotonic() < end:
         time.sleep(0.05)
-        _reap()
+        reap()
     if left:
         words = [_command(pid) for pid in sorted(left)]
         outcome.faults.append(f"{len(left)} processes outlived kill {outcome.kills}: {words}")

@@ -21,7 +21,7 @@ from kernelwright.machine.evict import build_evictor, flush_bytes, load_evictor
 from kernelwright.model import Dtype, Estimate, Machine, Workload
 from kernelwright.numerics import median_estimate, paired_ratio
 from kernelwright.problems import ProblemReference
-from kernelwright.sandbox import confine
+from kernelwright.sandbox import Tie, confine
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
 """Both sides allocate their outputs; freed pages are kept, so that page faults are not timed."""
@@ -105,14 +105,17 @@ def measure_operator(
     command = [sys.executable, "-m", "kernelwright.deploy.speed", json.dumps(task)]
     seen = python_view([Path(reference.path), folder.absolute(), evictor.parent])
     try:
-        done = subprocess.run(
-            confine(command, seen),
-            env=inherited,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        with Tie() as tie:
+            done = subprocess.run(
+                tie.command(confine(command, seen)),
+                env=inherited,
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+                pass_fds=[tie.read_fd],
+                start_new_session=True,
+            )
     except subprocess.TimeoutExpired:
         raise HarnessError("timing the operator inside torch took more than 300 s") from None
     if done.returncode != 0:

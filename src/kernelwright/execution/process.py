@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelwright.errors import HarnessError
-from kernelwright.sandbox import end_group, processes_beside
+from kernelwright.sandbox import Tie, end_group, processes_beside
 
 _FIRST_LOOK_MS = 50
 _NEXT_LOOK_MS = 250
@@ -145,6 +145,7 @@ class Child:
     output_fd: int
     go_fd: int
     done_fd: int
+    tie: Tie
     pid: int = 0
     frozen: bool = False
     _descriptors: list[int] = field(default_factory=list[int])
@@ -186,6 +187,16 @@ class Child:
             if self.tasks() > most_tasks:
                 return "crowd"
             pause = min(_NEXT_LOOK_MS, left * 1000 + 1)
+
+    def readable(self, connection: socket.socket, timeout_s: float) -> bool:
+        """Sleep until a socket can be read, or the child has ended, which closes no socket.
+
+        (The shell that ties it to us holds what it inherits.)
+        """
+        poll = select.poll()
+        for fd in (connection.fileno(), self._descriptors[-1]):
+            poll.register(fd, select.POLLIN)
+        return any(fd == connection.fileno() for fd, _ in poll.poll(1000 * timeout_s))
 
     def bracket(self, clock: Path, timeout_s: float, most_tasks: int) -> "Bracket":
         """Raise "go" and wait as `wait` does, by the judge's clock.
@@ -283,6 +294,7 @@ class Child:
         """Kill the group, reap the child, close every descriptor."""
         if self._descriptors:
             end_group(self.process)
+            self.tie.close()
             _remove_registration(self.pid)
             for fd in self._descriptors:
                 os.close(fd)
@@ -313,21 +325,24 @@ def spawn(
     output = os.memfd_create("kernelwright-output", os.MFD_CLOEXEC)
     append = os.open(f"/proc/self/fd/{output}", os.O_RDWR | os.O_APPEND)
     os.close(output)
+    tie = Tie()
     try:
         process = subprocess.Popen(
-            command,
+            tie.command(command),
             stdin=subprocess.DEVNULL,
             stdout=append,
             stderr=append,
             env=dict(env),
-            pass_fds=[*descriptors, fds.go, fds.done],
+            pass_fds=[*descriptors, fds.go, fds.done, tie.read_fd],
             start_new_session=True,
         )
     except OSError as error:
         os.close(append)
         fds.close()
+        tie.close()
         raise HarnessError(f"{command[0]} cannot be started: {error}") from error
-    return Child(process, append, fds.go, fds.done)
+    tie.started()
+    return Child(process, append, fds.go, fds.done, tie)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import select
 import socket
 import statistics
 import sys
@@ -101,7 +100,8 @@ class RoleProcess:
         role = cls(child, ours, threads)
         try:
             ours.settimeout(_START_S)
-            child.pid = first_sender(ours) or child.pid
+            if child.readable(ours, _START_S):
+                child.pid = first_sender(ours) or child.pid
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
             role._exchange({"kind": "detach", "payload": {"names": []}}, _START_S)
             role.attach(arenas)
@@ -231,8 +231,10 @@ class RoleProcess:
         child = self._require()
         deadline = time.monotonic() + timeout_s
         while (left := deadline - time.monotonic()) > 0:
-            if select.select([self._connection], [], [], min(left, _LOOK_S))[0]:
+            if child.readable(self._connection, min(left, _LOOK_S)):
                 return
+            if not child.running and not child.readable(self._connection, 0):
+                raise self._lost("it ended")
             if child.tasks() > self._most_tasks:
                 raise self._crowded()
 

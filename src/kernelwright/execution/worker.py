@@ -113,8 +113,8 @@ class Worker:
             environment = role_environment(self.threads, host.environment)
             self._child = spawn(confined, descriptors, environment, channel)
             theirs.close()
-            ours.settimeout(self.limits.start_s)
-            self._child.pid = first_sender(ours) or self._child.pid
+            if self._child.readable(ours, self.limits.start_s):
+                self._child.pid = first_sender(ours) or self._child.pid
         outcome = self._child.wait(self.limits.start_s)
         if outcome != "done" or self._page.problem or self._page.bytes != ctypes.sizeof(Page):
             text = self._page.text.decode(errors="replace")

@@ -1,0 +1,18 @@
+"""Whatever a killed judge had just started ends with it, and its memory is given back."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kills import shared_memory
+
+
+@pytest.mark.parametrize(("kind", "tries"), [("compiler", 40), ("worker", 25)])
+def test_nothing_outlives_its_starter(tmp_path, kind, tries):
+    """Without `sandbox.Tie` two or three processes are left after four tries in ten."""
+    script, shared = Path(__file__).with_name("orphans.py"), shared_memory()
+    command = [sys.executable, str(script), kind, str(tries), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert shared_memory() <= shared
