@@ -6,6 +6,7 @@ import torch
 from compiled_kernel import COMPILERS, binary, build, call, narrow, this_machine, widen
 
 from kernelwright import recipes
+from kernelwright.expr import unit_of
 from kernelwright.expr.pairwise import match
 from kernelwright.model import Dtype, Signature, TensorArgument
 from kernelwright.problems.trace import trace
@@ -36,9 +37,16 @@ def rooted(x, c):
 FORMS = {"plain": plain, "expanded": expanded, "rooted": rooted}
 
 
-def family_of(form, dtype):
+UNIT = "pairwise on the matrix unit"
+needs_matrix_unit = pytest.mark.skipif(
+    "amx_bf16" not in this_machine().isa, reason="this processor has no matrix unit"
+)
+
+
+def family_of(form, dtype, wanted="pairwise"):
     program = trace(FORMS[form], SIGNATURE, {})
-    (family,) = recipes.families(program, dtype, this_machine(), {}, "kernel")
+    found = recipes.families(program, dtype, this_machine(), {}, "kernel")
+    (family,) = [family for family in found if family.name == wanted]
     return family
 
 
@@ -57,9 +65,12 @@ def check(library, x, c, dtype, root=False):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("dtype", [Dtype.F32, Dtype.BF16])
-def test_forms_at_odd_sizes(form, dtype):
-    library = build(family_of(form, dtype), FAST)
+@pytest.mark.parametrize(("dtype", "wanted"), [
+    (Dtype.F32, "pairwise"), (Dtype.BF16, "pairwise"),
+    pytest.param(Dtype.BF16, UNIT, marks=needs_matrix_unit),
+])  # fmt: skip
+def test_forms_at_odd_sizes(form, dtype, wanted):
+    library = build(family_of(form, dtype, wanted), FAST)
     draw = np.random.default_rng(0)
     for n, d, k in ((1, 1, 1), (13, 17, 1), (37, 5, 33), (100, 64, 129), (29, 130, 65)):
         x, c = (narrow(draw.standard_normal(shape), dtype) for shape in ((n, d), (k, d)))
@@ -79,6 +90,20 @@ def test_hard_values(compiler, changes):
     offset = np.float32(1000.0)
     check(library, x + offset, c + offset, Dtype.F32)  # scores lose all their digits
     check(library, x * np.float32(1e18), c * np.float32(1e18), Dtype.F32)
+
+
+@needs_matrix_unit
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_hard_values_on_the_matrix_unit(compiler):
+    library = build(family_of("plain", Dtype.BF16, UNIT), FAST, compiler)
+    draw = np.random.default_rng(1)
+    x, c = draw.standard_normal((200, 20)), draw.standard_normal((70, 20))
+    c[50:] = c[:20]
+    for points, centres in (
+        (x, c), (c[::-1], c), (x + 100, c + 100), (x * 1e18, c * 1e18),
+        (x * 1e18, c * 1e-39), (x * 1e-39, c * 1e18),  # the unit takes the small ones for zeros
+    ):  # fmt: skip
+        check(library, narrow(points, Dtype.BF16), narrow(centres, Dtype.BF16), Dtype.BF16)
 
 
 def test_nan_and_infinity():
@@ -125,3 +150,10 @@ def test_every_tunable_changes_the_binary():
 )
 def test_other_programs_do_not_match(function):
     assert match(trace(function, SIGNATURE, {})) is None
+
+
+def test_what_bounds_it():
+    for form, function in FORMS.items():
+        program = trace(function, SIGNATURE, {})
+        assert unit_of(program, Dtype.BF16) == "bf16 products", form
+        assert unit_of(program, Dtype.F32) == "fma"

@@ -33,7 +33,9 @@ from kernelwright.expr.nodes import Program
 from kernelwright.expr.rowwise import Bound
 from kernelwright.model import Dtype, Family, Lineage, Machine, Signature, evaluate_dimension
 
-MATRIX_UNIT = "contraction on the matrix unit"
+ON_MATRIX_UNIT = "on the matrix unit"
+"""How the names of families end that use it."""
+MATRIX_UNIT = f"contraction {ON_MATRIX_UNIT}"
 _MATRIX_UNIT_TILE = {"DOT": 2, "LANES": 16, "MR": 32, "NV": 2, "UNROLL_K": 1, "PREFETCH": 0}
 """The register tile that the unit has; the rest is what vectors would take."""
 _TUNABLE_NAMES = frozenset({
@@ -88,7 +90,7 @@ def _source(context: Context, name: str, tunables: Tunables, struct: list[str], 
     title = f"{', '.join(t.name for t in outputs)} from {', '.join(t.name for t in inputs)}"
     fixed, pairs = [], []
     if name == MATRIX_UNIT:
-        fixed = [*(f"#define {n} {v}" for n, v in _MATRIX_UNIT_TILE.items()), ""]
+        fixed = [*matrix_unit_tile(), ""]
         pairs = [block_file(CONTRACTION_PAIRS), "", block_file(CONTRACTION_AMX), ""]
     elif "DOT" in tunables.choices:
         pairs = ["#if DOT", block_file(CONTRACTION_PAIRS), "", block_file(CONTRACTION_DOT),
@@ -101,6 +103,11 @@ def _source(context: Context, name: str, tunables: Tunables, struct: list[str], 
         *struct, "", *_entry_points(signature, context.dtype, entry),
     ]  # fmt: skip
     return "\n".join(parts) + "\n"
+
+
+def matrix_unit_tile() -> list[str]:
+    """Definitions of what is a tunable where vectors do the work."""
+    return [f"#define {name} {value}" for name, value in _MATRIX_UNIT_TILE.items()]
 
 
 def _entry_points(signature: Signature, dtype: Dtype, entry: str) -> list[str]:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
-from kernelwright.expr import attention
-from kernelwright.expr.contraction import match
+from kernelwright.expr import attention, contraction, pairwise
 from kernelwright.expr.kinds import Kinds
 from kernelwright.expr.nodes import Apply, Axis, Load, Node, Program, Reduce, Scan, substitute, walk
 from kernelwright.expr.scatter import condition_of, picked_by
@@ -62,14 +61,19 @@ def _picked(node: Reduce | Scan, free: frozenset[str]) -> frozenset[str]:
 def unit_of(program: Program, dtype: Dtype) -> str:
     """What can do most of the operations: `bf16 products` of bf16 operands, else `fma`.
 
-    Of a contraction, and of an attention, whose weights may be rounded as well.
+    Of a contraction, of squared distances, which expand to one, and of an attention, whose weights
+    may be rounded as well.
     """
-    plan, softmax = match(program), attention.match(program)
-    if plan is not None:
-        operands = [side for product in plan.products for side in (product.left, product.right)]
+    product, distance = contraction.match(program), pairwise.match(program)
+    softmax = attention.match(program)
+    operands: list[Node] = []
+    if product is not None:
+        operands = [side for p in product.products for side in (p.left, p.right)]
+    elif distance is not None:
+        operands = [distance.point, distance.centre]
     elif softmax is not None:
         operands = [softmax.queries, softmax.keys, softmax.values]
-    else:
+    if not operands:
         return "fma"
     tensors = {t.name: t.resolve(dtype) for t in program.signature.inputs}
     narrow = all(isinstance(t, Load) and tensors[t.tensor] is Dtype.BF16 for t in operands)

@@ -14,7 +14,13 @@ from kernelwright.codegen.assemble import (
     name_locals,
     toolchain_choices,
 )
-from kernelwright.codegen.blocks import CONTRACTION_TILE, SHUFFLE
+from kernelwright.codegen.blocks import (
+    CONTRACTION_AMX,
+    CONTRACTION_PAIRS,
+    CONTRACTION_TILE,
+    SHUFFLE,
+)
+from kernelwright.codegen.contraction import ON_MATRIX_UNIT, matrix_unit_tile
 from kernelwright.codegen.contraction_lower import flat_loads
 from kernelwright.codegen.emit import Context, Scope, Value
 from kernelwright.codegen.library import paste
@@ -26,10 +32,11 @@ from kernelwright.expr.rowwise import Bound
 from kernelwright.model import Dtype, Family, Lineage, Machine
 from kernelwright.model.dimensions import dimension_to_c
 
+_BLOCK = Path(__file__).parent / "pairwise.hpp"
 _NAMES = frozenset({
     "Problem", "row_count", "centre_count", "depth_count", "pack_points", "pack_centres",
     "distance", "store", "lanes", "nearest", "contraction", "shuffle", "simd",
-    "LANES", "MR", "NV", "UNROLL_K", "PREFETCH",
+    "LANES", "MR", "NV", "UNROLL_K", "PREFETCH", "DOT",
 })  # fmt: skip
 
 
@@ -43,27 +50,43 @@ def families(
     if plan is None or dtype is Dtype.F64:
         return ()
     context = Context(signature, dtype)
-    struct = _Writer(context, plan).write()
-    tunables = _tunables(machine)
+    writer = _Writer(context, plan)
+    struct = writer.write()
+    schedules = {"pairwise": _tunables(machine)}
+    if writer.narrow() and "amx_bf16" in machine.isa:
+        on_unit = Tunables(toolchain_choices(machine))
+        schedules = {f"pairwise {ON_MATRIX_UNIT}": on_unit, **schedules}
+    return tuple(
+        Family(name, "cpp", entry, _source(context, name, tunables, struct, entry),
+               Lineage("recipe", note=f"nearest centre, {name}"), tunables.defaults())
+        for name, tunables in schedules.items()
+    )  # fmt: skip
+
+
+def _source(
+    context: Context, name: str, tunables: Tunables, struct: list[str], entry: str
+) -> str:
+    signature = context.signature
     tensors = [t.name for t in signature.tensors]
     numbers = [*signature.dimensions, *(s.name for s in signature.scalars)]
     nothing = ["nullptr"] * len(tensors)
-    names = ", ".join(r.tensor for r in plan.results)
-    source = "\n".join([
-        f"// nearest centre: {names}, {dtype} workloads.", tunables.declarations(), "",
+    outputs = ", ".join(t.name for t in signature.outputs)
+    unit = name.endswith(ON_MATRIX_UNIT)
+    pairs = [block_file(CONTRACTION_PAIRS), "", block_file(CONTRACTION_AMX), ""]
+    return "\n".join([
+        f"// nearest centre: {outputs}, {context.dtype} workloads.", tunables.declarations(), "",
+        *([*matrix_unit_tile(), ""] if unit else []),
         INCLUDES, "", paste(context.blocks), "", block_file(SHUFFLE), "",
-        block_file(CONTRACTION_TILE), "", block_file(Path(__file__).parent / "pairwise.hpp"), "",
+        block_file(CONTRACTION_TILE), "", *(pairs if unit else []), block_file(_BLOCK), "",
         *struct, "",
         f'extern "C" {signature.workspace_prototype(entry)} {{',
         f"    const Problem problem{{{', '.join([*nothing, *numbers])}}};",
         "    return nearest::Sizes(problem).bytes();", "}", "",
-        f'extern "C" {signature.prototype(entry, dtype)} {{',
+        f'extern "C" {signature.prototype(entry, context.dtype)} {{',
         "    (void)prepared, (void)stream;",
         f"    const Problem problem{{{', '.join([*tensors, *numbers])}}};",
         "    return nearest::run(problem, workspace, workspace_bytes);", "}", "",
     ])  # fmt: skip
-    lineage = Lineage("recipe", note="nearest centre")
-    return (Family("pairwise", "cpp", entry, source, lineage, tunables.defaults()),)
 
 
 class _Writer:
@@ -85,6 +108,12 @@ class _Writer:
             context.axis_names[bound.axis] = context.fresh(hint)
         context.count_uses([self.point, self.centre, *self.bodies])
         context.blocks |= {"load_floats", "store_floats"}
+
+    def narrow(self) -> bool:
+        """Whether points and centres are bfloat16 as they lie."""
+        dtypes = self.context.dtypes
+        both = (self.point, self.centre)
+        return all(isinstance(t, Load) and dtypes[t.tensor] is Dtype.BF16 for t in both)
 
     def write(self) -> list[str]:
         """The lines of the struct."""
