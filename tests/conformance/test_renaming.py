@@ -25,9 +25,7 @@ def _families(reference, dtype):
 
 
 OFFERED = [
-    (name, dtype)
-    for name in suite.names()
-    for dtype in load_problem(suite.find(name)).dtypes
+    (name, dtype) for name in suite.names() for dtype in load_problem(suite.find(name)).dtypes
 ]
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from kernelwright.build import CppBuilder
 from kernelwright.evaluation import Judge, JudgeSettings
+from kernelwright.evaluation.layout import POISON
 from kernelwright.evaluation.session import Session
+from kernelwright.evaluation.workspace import OFFSET
 from kernelwright.machine import probe
 from kernelwright.model import Candidate, FrozenMap, Measured, Rejected
 from kernelwright.numerics import ScreenRule
@@ -164,7 +166,10 @@ def test_what_preparing_must_not_do(judge, name):
 
 
 def test_preparation_is_timed_apart_and_so_are_peers(judge):
-    slow = packed(prepare="for (volatile long i = 0; i < 20000000; i = i + 1);")
+    slow = packed(
+        before=WHERE,
+        prepare="if (bench(M, K, N)) for (volatile long i = 0; i < 60000000; i = i + 1);",
+    )
     quick = judge.screen(*built(judge.builder, packed())).verdict
     verdict = judge.screen(*built(judge.builder, slow)).verdict
     assert isinstance(quick, Measured)
@@ -201,3 +206,27 @@ def test_nothing_may_be_prepared_where_no_input_is_static(judge):
     assert isinstance(found, Rejected)
     assert (found.stage, found.reason) == ("load", "bad_declaration")
     assert "no input of this problem is static" in found.diagnostic
+
+
+def test_what_is_lent_is_cold_and_out_of_sight_between_calls(judge, monkeypatch):
+    evicted, blank = [], []
+    throw_out, make_ready = judge.pool.throw_out, Session.make_ready
+
+    def noted(array):
+        evicted.append((array.ctypes.data, array.nbytes))
+        if throw_out is not None:
+            throw_out(array)
+
+    def looking(session, pool, case):
+        if judge._prepared.lent is not None:
+            blank.append(bool((judge._prepared.lent.view() == POISON).all()))
+        return make_ready(session, pool, case)
+
+    monkeypatch.setattr(judge.pool, "throw_out", noted)
+    monkeypatch.setattr(Session, "make_ready", looking)
+    report = judge.screen(*built(judge.builder, packed()))
+    assert isinstance(report.verdict, Measured), report.verdict
+    lent = judge._prepared.lent.view(OFFSET, report.verdict.workloads[0].prepared_bytes)
+    assert (lent.ctypes.data, lent.nbytes) in evicted
+    assert len(blank) > 6
+    assert all(blank)
