@@ -40,6 +40,7 @@ from kernelwright.problems import (
     baselines,
     equivalence_errors,
     load_problem,
+    plainly_wrong,
     public_to_json,
     run_reference,
     run_terms,
@@ -184,6 +185,15 @@ class Oracle:
             return {"absent": f"{type(error).__name__}: {first[0]}"[:300]}
         return {"absent": None}
 
+    def wrong(self, payload: Json) -> Json:
+        """What is plainly wrong with a peer, on small inputs of every distribution."""
+        name = payload["name"]
+        if name not in self.problem.peers:
+            return {"wrong": ""}  # the reference itself
+        return {
+            "wrong": plainly_wrong(self.problem, self._baselines[name], Dtype(payload["dtype"]))
+        }
+
     def baseline(self, payload: Json) -> Callable[[], None]:
         """A callable that runs one baseline on inputs in a visible slot."""
         run = self._baselines[payload["name"]]
@@ -294,6 +304,7 @@ def main() -> None:
         "make": oracle.make,
         "equivalent": oracle.equivalent,
         "prepare": oracle.prepare,
+        "wrong": oracle.wrong,
         "collect": oracle.collect,
     }
     serve(handlers, {"baseline": oracle.baseline}, oracle.flush)

@@ -117,6 +117,10 @@ class OracleClient:
         payload = _call(name, workload, arena, inputs)
         return self._ask("prepare", payload, COMPILE_S)["absent"]
 
+    def wrong(self, name: str, dtype: str) -> str:
+        """What is plainly wrong with a peer on some distribution; empty when nothing is."""
+        return self._ask("wrong", {"name": name, "dtype": dtype}, MAKE_S)["wrong"]
+
     def collect(self, arena: str, outputs: Sequence[Place]) -> float | None:
         """Copy what the last baseline call returned to these places.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from types import TracebackType
 from typing import Self
 
@@ -96,6 +97,7 @@ class Preparation:
         self._asked = (None if dtype is None else str(dtype), sizes)
         self._seed = secrets.randbits(32) if seed is None else seed
         self._ready: list[str] | None = None
+        self._wrong: dict[str, str] = {}
         self._workspaces = Workspaces()
         self._prepared = PreparedMemory()
         self._open = False
@@ -215,10 +217,14 @@ class Preparation:
             wanted = [n for n in self.baseline_names if asked is None or n in asked]
             self._ready = [name for name in wanted if self._prepare(name)]
         flush = self.oracle_flush_bytes
-        return [
-            BaselineRole(name, self.oracle, self.pool, flush, self.rng, self.equivalence)
-            for name in self._ready
-        ]
+        roles: list[BaselineRole] = []
+        for name in self._ready:
+            role = BaselineRole(name, self.oracle, self.pool, flush, self.rng, self.equivalence)
+            if self._wrong[name]:
+                role.passes, role.error = False, inf
+                role.diagnostic = self._wrong[name]
+            roles.append(role)
+        return roles
 
     def equivalence(self, pool: Pool, case: int, out: int) -> Equivalence | None:
         """Asks the oracle about outputs that the problem judges itself."""
@@ -298,6 +304,8 @@ class Preparation:
         why = self.oracle.prepare(name, workload, self.pool.inputs.name, inputs)
         if why is not None:
             self.absent[name] = why
+        else:
+            self._wrong[name] = self.oracle.wrong(name, str(self.bench.dtype))
         return why is None
 
 

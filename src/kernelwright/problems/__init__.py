@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         to_storage,
         torch_dtype,
     )
-    from kernelwright.problems.judging import Expectation, equivalence_errors
+    from kernelwright.problems.judging import Expectation, equivalence_errors, plainly_wrong
     from kernelwright.problems.loading import load_problem, reference_from_callable
     from kernelwright.problems.rounding import round_to, rounded_operand_errors
     from kernelwright.problems.runs import (
@@ -46,6 +46,7 @@ _LAZY = {
     "equivalence_errors": "judging",
     "from_storage": "elements",
     "load_problem": "loading",
+    "plainly_wrong": "judging",
     "problem": "declaration",
     "reference_from_callable": "loading",
     "round_to": "rounding",
@@ -76,6 +77,7 @@ __all__ = [
     "from_storage",
     "load_problem",
     "parse_reference",
+    "plainly_wrong",
     "problem",
     "public_from_json",
     "public_to_json",

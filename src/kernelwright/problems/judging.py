@@ -11,6 +11,7 @@ from torch import Tensor
 from kernelwright.errors import ProblemError
 from kernelwright.model import Dtype, Scalar
 from kernelwright.numerics import compare, distribution_usable, norm_tolerance, tolerance
+from kernelwright.problems.baseline import Baseline
 from kernelwright.problems.declaration import Problem, Trial
 from kernelwright.problems.elements import to_storage
 from kernelwright.problems.runs import run_reference, run_terms, sound_runs, workload_dtype
@@ -152,6 +153,36 @@ def equivalence_errors(
             result = torch.where(result, 0.0, torch.inf)
         found[name] = torch.nan_to_num(result.double(), nan=torch.inf, posinf=torch.inf).numpy()
     return found
+
+
+def plainly_wrong(problem: Problem, baseline: Baseline, dtype: Dtype) -> str:
+    """Where a peer gives what the problem itself calls wrong, however small the difference.
+
+    Inputs are one small check workload of every distribution. Only problems with an `equivalent`
+    have such answers: ties in another order, indices that point elsewhere.
+
+    Returns:
+        A sentence; empty where nothing is wrong, or the peer runs at none of these sizes.
+    """
+    chosen = {w.distribution: w for w in problem.check_workloads(dtype, 0)}
+    for workload in chosen.values() if problem.equivalence is not None else ():
+        scalars = dict(workload.scalars)
+        inputs = problem.make_inputs(workload, 0)
+        try:
+            results = baseline(inputs, scalars)
+        except Exception:
+            continue  # a peer that cannot run at a size is absent there, not wrong
+        names = [output.name for output in problem.signature.outputs]
+        actual = dict(zip(names, results, strict=True))
+        oracle = run_reference(problem, inputs, scalars, "oracle")
+        expected = dict(zip(names, oracle, strict=True))
+        errors = equivalence_errors(problem, inputs, scalars, actual, expected)
+        for name, found in errors.items():
+            count = int(np.isinf(found).sum())
+            if count:
+                distribution = workload.distribution
+                return f"{count} of {found.size} in '{name}' are wrong under '{distribution}'"
+    return ""
 
 
 def _as_float64(tensor: Tensor | None) -> Errors | None:
