@@ -162,6 +162,14 @@ def test_the_judge_finds_shipped_problems_right(name, tmp_path):
     assert isinstance(verdict, Measured), verdict
 
 
+def test_weights_of_few_rows_are_not_rounded():
+    """Pages that repeat would add their rounding errors up."""
+    program = trace_program(load_problem(suite.find("paged_decode_attention")))
+    found = recipes.families(program, Dtype.BF16, this_machine(), {"G": 4}, "kernel")
+    (family,) = (f for f in found if f.name.startswith("attention"))
+    assert "DOT" not in {t.name for t in parse_declarations(family.source).tunables}
+
+
 def test_heads_that_share_keys_become_rows():
     plan = match(trace_program(load_problem(suite.find("attention_gqa_causal"))))
     assert plan is not None

@@ -47,6 +47,9 @@ _NAMES = frozenset({
     "queries", "keys", "values", "ends", "scores", "store", "attention", "contraction", "shuffle",
     "simd", "lanes", "LANES", "MR", "NV", "UNROLL_K", "PREFETCH", "KEYS", "PANELS", "SPLIT", "DOT",
 })  # fmt: skip
+_FEW = 8
+"""So few rows wait for memory: their weights stay float32. Rounded to bfloat16, equal weights of
+tokens that a page table repeats err alike, and add up."""
 MATRIX_UNIT = "attention on the matrix unit"
 _MATRIX_UNIT_TILE = {"DOT": 2, "LANES": 16, "MR": 32, "NV": 2, "UNROLL_K": 1, "PREFETCH": 0}
 _LOADS = {Dtype.F32: "load_floats", Dtype.BF16: "load_bf16", Dtype.F16: "load_f16"}
@@ -67,8 +70,9 @@ def families(
     struct = writer.write()
     sizes = renamed_sizes(sizes)
     rows = prod(evaluate_dimension(bound.extent, sizes) for bound in plan.rows)
-    schedules = {"attention": _tunables(rows, machine, writer.pairs())}
-    if writer.pairs() and "amx_bf16" in machine.isa and rows > 8:
+    narrow = writer.pairs() and rows > _FEW
+    schedules = {"attention": _tunables(rows, machine, narrow)}
+    if narrow and "amx_bf16" in machine.isa:
         schedules = {MATRIX_UNIT: _matrix_unit_tunables(machine), **schedules}
     return tuple(
         Family(name, "cpp", entry, _source(context, name, tunables, struct, entry),
@@ -316,21 +320,21 @@ def _tunables(rows: int, machine: Machine, pairs: bool) -> Tunables:
     """Tiles for so many rows (queries that share keys)."""
     wide = "avx512f" in machine.isa
     tiles = (14, 12, 6, 8, 4) if wide else (6, 4, 3, 8)
-    if rows <= 8:
+    if rows <= _FEW:
         tiles = (4, 8, 6) if rows <= 4 else (8, 4, 6)
-    vectors = (2, 4, 1) if wide and rows > 8 else (4, 2, 1) if wide else (2, 1)
+    vectors = (2, 4, 1) if wide and rows > _FEW else (4, 2, 1) if wide else (2, 1)
     choices: dict[str, tuple[int | str, ...]] = {
         "LANES": lane_choices(machine), "MR": tiles, "NV": vectors, "UNROLL_K": (1, 2, 4, 8, 16),
         "PREFETCH": (0, 4, 8), "KEYS": (256, 128, 64, 512),
-        "PANELS": (1,) if rows <= 8 else (4, 2, 8, 16, 1), "SPLIT": (256, 512, 1024),
+        "PANELS": (1,) if rows <= _FEW else (4, 2, 8, 16, 1), "SPLIT": (256, 512, 1024),
     }  # fmt: skip
     constraints = (f"MR * NV + NV + 1 <= {32 if wide else 16}",)
     departures: tuple[dict[str, int | str], ...] = (
         {"MR": 6, "NV": 4}, {"MR": 12, "NV": 2}, {"KEYS": 128}, {"KEYS": 64}, {"UNROLL_K": 4},
     )  # fmt: skip
     if pairs and "avx512_bf16" in machine.isa:
-        choices["DOT"] = (1, 0) if rows <= 8 else (0, 1)  # half the rate, less to pack
+        choices["DOT"] = (0, 1)
         constraints = (*constraints, "DOT != 1 or LANES == 16",
                        "DOT == 0 or (UNROLL_K == 1 and PREFETCH == 0)")  # fmt: skip
-        departures = (*departures, {"DOT": 0}, {"DOT": 1})
+        departures = (*departures, {"DOT": 1})
     return Tunables(choices | toolchain_choices(machine), constraints, departures)

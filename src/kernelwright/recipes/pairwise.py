@@ -63,9 +63,7 @@ def families(
     )  # fmt: skip
 
 
-def _source(
-    context: Context, name: str, tunables: Tunables, struct: list[str], entry: str
-) -> str:
+def _source(context: Context, name: str, tunables: Tunables, struct: list[str], entry: str) -> str:
     signature = context.signature
     tensors = [t.name for t in signature.tensors]
     numbers = [*signature.dimensions, *(s.name for s in signature.scalars)]
