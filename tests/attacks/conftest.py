@@ -9,10 +9,10 @@ from kernelwright.campaign.audit import (
     HONEST,
     Auditor,
     AuditRequest,
-    outcome_of,
     settings_of,
     uninspecting_builder,
 )
+from kernelwright.campaign.audit_outcome import outcome_of
 from kernelwright.campaign.request import Silent
 from kernelwright.machine import probe
 from kernelwright.model import Reason, Rejected

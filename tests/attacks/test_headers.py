@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from kernelwright.attacks import CONTROL, ROWS, corpus, read_submission, row_order
-from kernelwright.campaign.audit import AuditRequest, honest_control, outcome_of, select, summary
+from kernelwright.campaign.audit import AuditRequest, honest_control, select
+from kernelwright.campaign.audit_outcome import outcome_of, summary
 from kernelwright.errors import CandidateError, UserError
 from kernelwright.execution.page import Page
 from kernelwright.model import Estimate, Measured, Reason, Rejected, Stage

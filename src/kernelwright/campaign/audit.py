@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Literal
 
 from kernelwright import suite
 from kernelwright.attacks import CONTROL, ROWS, Submission, corpus
@@ -14,6 +13,15 @@ from kernelwright.build import (
     CppBuilder,
     languages,
     user_cache_folder,
+)
+from kernelwright.campaign.audit_outcome import (
+    Outcome,
+    Status,
+    gains,
+    inverse,
+    outcome_of,
+    submission_row,
+    summary,
 )
 from kernelwright.campaign.optimize import open_builder
 from kernelwright.campaign.request import Progress, Silent
@@ -26,24 +34,15 @@ from kernelwright.execution import Limits
 from kernelwright.machine import probe
 from kernelwright.model import (
     Candidate,
-    Estimate,
     Machine,
     Measured,
-    Reason,
     Rejected,
-    Stage,
-    Verdict,
 )
 from kernelwright.propose import own_kernel_family
 from kernelwright.space import Space
 
-Status = Literal["caught", "not caught", "passed", "refused", "cannot run"]
-GAIN = 0.8
-"""A cheat gained something when it takes less than this share of the control's time, and the
-interval of its share excludes 1: few rounds on a busy machine give any share now and then."""
 HONEST = "honest_"
 """Prefix of the control that cheats of the same workload are compared with."""
-_SEVERITY = {"passed": 0, "cannot run": 1, "caught": 2, "refused": 3, "not caught": 4}
 _BASELINES = ("eager",)
 Built = tuple[Candidate, Artifact]
 
@@ -59,24 +58,6 @@ class AuditRequest:
     repeat: int = 1
     quick: bool = False
     """Few timed rounds, small pools of secret inputs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of judging one submission once."""
-
-    status: Status
-    stage: str = ""
-    reason: str = ""
-    diagnostic: str = ""
-    expected: bool = True
-    """It ended as its header says."""
-    seconds: float = 0.0
-
-    @property
-    def inspected(self) -> bool:
-        """The inspection of built libraries ended it."""
-        return (self.stage, self.reason) == (Stage.BUILD, Reason.UNSAFE_LIBRARY)
 
 
 def audit(
@@ -124,7 +105,8 @@ def audit(
         stopped = [s for s in runnable if any(run.inspected for run in runs[s.name])]
         below = dict(judge_uninspected(machine, settings, progress, stopped))
     rows = [
-        _row(submission, runs[submission.name], below.get(submission.name)) for submission in chosen
+        submission_row(submission, runs[submission.name], below.get(submission.name))
+        for submission in chosen
     ]
     return {
         "machine": machine.name,
@@ -271,7 +253,7 @@ class Auditor:
         verdict = judge.accept(*built, own=honest)
         if isinstance(verdict, Measured):
             speedups = [peer.speedup for peer in verdict.workloads[0].peers if peer.name == OWN]
-            ratio = _inverse(speedups[0]) if speedups else ratio
+            ratio = inverse(speedups[0]) if speedups else ratio
         return outcome_of(submission, verdict, ratio)
 
     def _honest(self, submission: Submission) -> Built | None:
@@ -309,107 +291,6 @@ def honest_control(submission: Submission) -> Submission | None:
     wanted = (submission.workload, submission.language)
     same = (s for s in corpus() if (s.workload, s.language) == wanted and s.control)
     return next((s for s in same if s.name.startswith(HONEST)), None)
-
-
-def outcome_of(submission: Submission, verdict: Verdict, ratio: Estimate | None = None) -> Outcome:
-    """What a verdict means for a submission.
-
-    Args:
-        submission: what was judged.
-        verdict: its last.
-        ratio: its time over the honest control's, where they ran together.
-    """
-    if isinstance(verdict, Rejected):
-        status: Status = "refused" if submission.control else "caught"
-        told = (verdict.stage, verdict.reason)
-        expected = told in {(ending.stage, ending.reason) for ending in submission.expected}
-        return Outcome(status, verdict.stage, verdict.reason, verdict.diagnostic, expected)
-    stage = "accept" if verdict.accepted else "screen"
-    if submission.control:
-        return Outcome("passed", stage, "measured")
-    if any(result.collapsed for result in verdict.workloads):
-        expected = (Stage.ACCEPT, Reason.COLLAPSED) in {
-            (e.stage, e.reason) for e in submission.expected
-        }
-        text = "accepted, and flagged as slow at held-out sizes"
-        return Outcome("caught", stage, str(Reason.COLLAPSED), text, expected)
-    text = ""
-    if ratio is not None:
-        interval = f"{ratio.low:.2f} to {ratio.high:.2f}"
-        text = f"{ratio.median:.2f} times the honest kernel's time ({interval})"
-    if submission.neutral and ratio is not None and not gains(ratio):
-        return Outcome("caught", stage, "no gain", text)
-    return Outcome("not caught", stage, "measured", text, expected=False)
-
-
-def gains(ratio: Estimate | None) -> bool:
-    """Whether the time over the honest control's shows a gain."""
-    return ratio is not None and ratio.median < GAIN and ratio.high < 1
-
-
-def _inverse(speedup: Estimate) -> Estimate:
-    return Estimate(1 / speedup.median, 1 / speedup.high, 1 / speedup.low)
-
-
-def _row(submission: Submission, runs: Sequence[Outcome], below: Outcome | None) -> Document:
-    """One submission's row: its worst run decides."""
-    worst = max(runs, key=lambda run: (_SEVERITY[run.status], not run.expected))
-    endings = ["pass"] if submission.control else [str(e) for e in submission.expected]
-    return {
-        "name": submission.name,
-        "rows": list(submission.rows),
-        "language": submission.language,
-        "problem": submission.problem,
-        "dtype": str(submission.dtype),
-        "sizes": dict(submission.sizes),
-        "does": submission.does,
-        "expected": [*endings, *(["no gain"] if submission.neutral else [])],
-        "gap": submission.gap or None,
-        "needs_isolation": submission.isolation,
-        "status": worst.status,
-        "as_expected": worst.expected,
-        "stage": worst.stage or None,
-        "reason": worst.reason or None,
-        "diagnostic": worst.diagnostic,
-        "seconds": round(sum(run.seconds for run in runs), 2),
-        "runs": [[run.status, run.stage or None, run.reason or None] for run in runs],
-        "beneath": None if below is None else _beneath(below),
-    }
-
-
-def _beneath(outcome: Outcome) -> Document:
-    return {
-        "status": outcome.status,
-        "as_expected": outcome.expected,
-        "stage": outcome.stage or None,
-        "reason": outcome.reason or None,
-        "diagnostic": outcome.diagnostic,
-        "seconds": outcome.seconds,
-    }
-
-
-def summary(rows: Sequence[Document]) -> dict[str, int]:
-    """Counts; `judgements` and `refusals` are of controls over all repetitions."""
-    controls = [row for row in rows if CONTROL in row["rows"]]
-    attacks = [row for row in rows if CONTROL not in row["rows"]]
-    ran = [row for row in attacks if row["status"] != "cannot run"]
-    judged = [run for row in controls for run in row["runs"] if run[0] != "cannot run"]
-    below = [row["beneath"] for row in ran if row.get("beneath")]
-    return {
-        "attacks": len(attacks),
-        "ran": len(ran),
-        "caught": sum(row["status"] == "caught" for row in ran),
-        "not_caught": sum(row["status"] == "not caught" for row in ran),
-        "uninspected": len(below),
-        "uninspected_not_caught": sum(row["status"] == "not caught" for row in below),
-        "caught_otherwise": sum(
-            row["status"] == "caught" and not row["as_expected"] for row in ran
-        ),
-        "controls": len(controls),
-        "controls_refused": sum(row["status"] == "refused" for row in controls),
-        "judgements": len(judged),
-        "refusals": sum(run[0] == "refused" for run in judged),
-    }
 
 
 def _line(submission: Submission, outcome: Outcome) -> str:

@@ -5,13 +5,10 @@ processes may read a folder while one writes it.
 """
 
 import json
-import zlib
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from sys import byteorder
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -20,10 +17,11 @@ from sqlalchemy import insert, select
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from kernelwright.errors import ArchiveError
-from kernelwright.model import Candidate, Family, FrozenMap, Machine, Measured, Rejected, Verdict
+from kernelwright.model import Candidate, Family, Machine, Measured, Rejected, Verdict
 from kernelwright.store import schema
 from kernelwright.store.blobs import Blobs
 from kernelwright.store.database import WriterLock, check_version, connect, reading, translated
+from kernelwright.store.raw_samples import sample_rows, with_samples, without_samples
 from kernelwright.store.records import from_json, to_json
 
 Document = dict[str, Any]
@@ -199,12 +197,12 @@ class Archive:
             "outcome": str(verdict.stage) if rejected else "measured",
             "reason": str(verdict.reason) if rejected else None,
             "value": value,
-            "document": _dump(to_json(_without_samples(verdict))),
+            "document": _dump(to_json(without_samples(verdict))),
         }
         with translated(self.path), self._engine.begin() as connection:
             number = connection.execute(insert(schema.verdicts).values(row)).inserted_primary_key
             key = int(cast(Sequence[Any], number)[0])
-            rows = list(_sample_rows(key, verdict))
+            rows = list(sample_rows(key, verdict))
             if rows:
                 connection.execute(insert(schema.samples), rows)
         return key
@@ -337,7 +335,7 @@ class Archive:
     def _verdict(self, row: Any, samples: Sequence[Any]) -> StoredVerdict:
         verdict = from_json(self._load(row.document), cast(type[Verdict], Measured | Rejected))
         if isinstance(verdict, Measured) and samples:
-            verdict = _with_samples(verdict, samples)
+            verdict = with_samples(verdict, samples)
         return StoredVerdict(row.id, row.created, row.candidate, verdict, row.value)
 
 
@@ -369,37 +367,3 @@ def _public(verdict: Verdict) -> Verdict:
         return verdict
     shown = tuple(w for w in verdict.workloads if w.workload.tier != "heldout")
     return replace(verdict, workloads=shown)
-
-
-def _without_samples(verdict: Verdict) -> Verdict:
-    if isinstance(verdict, Rejected):
-        return verdict
-    bare = tuple(replace(w, samples_us=FrozenMap[str, Any]()) for w in verdict.workloads)
-    return replace(verdict, workloads=bare)
-
-
-def _sample_rows(verdict_id: int, verdict: Verdict) -> Iterable[Document]:
-    workloads = verdict.workloads if isinstance(verdict, Measured) else ()
-    for place, result in enumerate(workloads):
-        for role, values in result.samples_us.items():
-            packed = zlib.compress(_little_endian(array("d", values)).tobytes())
-            yield {"verdict": verdict_id, "workload": place, "role": role, "values": packed}
-
-
-def _with_samples(verdict: Measured, rows: Sequence[Any]) -> Measured:
-    by_workload: dict[int, dict[str, tuple[float, ...]]] = {}
-    for row in rows:
-        values = array("d")
-        values.frombytes(zlib.decompress(row.values))
-        by_workload.setdefault(row.workload, {})[row.role] = tuple(_little_endian(values))
-    workloads = tuple(
-        replace(result, samples_us=FrozenMap(by_workload.get(place, {})))
-        for place, result in enumerate(verdict.workloads)
-    )
-    return replace(verdict, workloads=workloads)
-
-
-def _little_endian(values: "array[float]") -> "array[float]":
-    if byteorder == "big":
-        values.byteswap()
-    return values
