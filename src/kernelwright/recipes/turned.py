@@ -168,13 +168,13 @@ class _Writer:
 
 def _tunables(machine: Machine, narrow: bool) -> Tunables:
     choices: dict[str, tuple[int | str, ...]] = {
-        "LANES": lane_choices(machine), "SPAN": (2, 4, 1) if narrow else (1, 2),
+        "LANES": lane_choices(machine), "SPAN": (2, 4, 1) if narrow else (2, 1),
         "STRIP": (32, 64, 128), "PART": (1024, 256, 4096), "STREAM": (1, 0),
         "PREFETCH": (0, 64, 32, 16),
     }  # fmt: skip
     departures: tuple[dict[str, int | str], ...] = (
         {"STRIP": 64}, {"PREFETCH": 64}, {"STREAM": 0}, {"STRIP": 128}, {"PART": 256},
-        {"SPAN": 4, "STRIP": 64} if narrow else {"SPAN": 2},
+        {"SPAN": 4, "STRIP": 64} if narrow else {"SPAN": 1},
     )  # fmt: skip
     constraints = ("STRIP % (SPAN * LANES) == 0",)
     return Tunables(choices | toolchain_choices(machine), constraints, departures)
