@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent / "unit")]
@@ -69,7 +70,7 @@ def main(kind: str, tries: int, cache: Path) -> None:
                     if kind == "worker":
                         started(artifact, [arena], cache)
                     else:
-                        run_confined(["sleep", "60"], View(system=True, folder=cache), 60)
+                        run_confined(["sleep", "60"], View(system=True), 60)
             os.waitpid(child, 0)
             end = time.monotonic() + _PATIENCE_S
             while (left := descendants() or holders(name)) and time.monotonic() < end:

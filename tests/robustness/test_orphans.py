@@ -10,7 +10,7 @@ from kills import shared_memory
 
 @pytest.mark.parametrize(("kind", "tries"), [("compiler", 40), ("worker", 25)])
 def test_nothing_outlives_its_starter(tmp_path, kind, tries):
-    """Without `sandbox.Tie` two or three processes are left after four tries in ten."""
+    """Without `sandbox.Tie` a compiler lives on, with its sandbox, after a third of the tries."""
     script, shared = Path(__file__).with_name("orphans.py"), shared_memory()
     command = [sys.executable, str(script), kind, str(tries), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
