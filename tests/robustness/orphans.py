@@ -79,7 +79,8 @@ def main(kind: str, tries: int, cache: Path) -> None:
             if left:
                 print(f"{len(left)} left after {moment:.1f} ms", flush=True)
                 for pid in descendants():
-                    os.kill(pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
