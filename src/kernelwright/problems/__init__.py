@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from kernelwright.problems.judging import Expectation, equivalence_errors, plainly_wrong
     from kernelwright.problems.loading import load_problem, reference_from_callable
-    from kernelwright.problems.rounding import round_to, rounded_operand_errors
+    from kernelwright.problems.rounding import round_to, rounded_operand_errors, softmax_terms
     from kernelwright.problems.runs import (
         run_function,
         run_reference,
@@ -51,6 +51,7 @@ _LAZY = {
     "reference_from_callable": "loading",
     "round_to": "rounding",
     "rounded_operand_errors": "rounding",
+    "softmax_terms": "rounding",
     "run_function": "runs",
     "run_reference": "runs",
     "run_terms": "runs",
@@ -87,6 +88,7 @@ __all__ = [
     "run_function",
     "run_reference",
     "run_terms",
+    "softmax_terms",
     "sound_runs",
     "to_storage",
     "torch_dtype",

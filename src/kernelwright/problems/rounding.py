@@ -70,6 +70,28 @@ def rounded_operand_errors(
     return {output: (trial.actual[output] - expected).abs() / allowed}
 
 
+def softmax_terms(weights: Tensor, values: Tensor, magnitudes: Tensor) -> Tensor:
+    """For `@p.terms`: what is rounded in `weights @ values`, weights a softmax of sums.
+
+    To first order an error e_k of score k moves an output o by w_k e_k (v_k - o). Scores are
+    rounded independently, each with a deviation under half of eps times the sum of its absolute
+    terms, so four deviations are covered by twice the root of the summed squares.
+
+    Args:
+        weights: softmax of the scores, (..., rows, keys).
+        values: (..., keys, columns).
+        magnitudes: Σ|terms| of each score, (..., rows, keys).
+
+    Returns:
+        (..., rows, columns), to be multiplied by eps.
+    """
+    mean = weights @ values
+    shares = (weights * magnitudes).square()
+    squares = shares @ values.square() - 2 * mean * (shares @ values)
+    squares += mean.square() * shares.sum(-1, keepdim=True)
+    return weights @ values.abs() + 2 * squares.clamp(min=0).sqrt()
+
+
 @contextmanager
 def computing_for(dtype: Dtype) -> Iterator[None]:
     """While this holds, `round_to(x)` rounds to `dtype`, whatever dtype `x` has."""

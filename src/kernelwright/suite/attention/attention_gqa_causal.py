@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from kernelwright.problems import Cost, Trial, problem, rounded_operand_errors
+from kernelwright.problems import Cost, Trial, problem, rounded_operand_errors, softmax_terms
 
 
 @problem(
@@ -76,9 +76,11 @@ def masked_giants(sizes, scalars, generator):
 
 @attention_gqa_causal.terms
 def terms(q, k, v):
-    group = q.shape[1] // k.shape[1]
-    out, _ = attention_gqa_causal(q, k, v.abs())
-    largest = q.abs() @ k.repeat_interleave(group, 1).abs().mT / sqrt(q.shape[3])
+    k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], 1) for t in (k, v))
+    position = torch.arange(q.shape[2])
+    scores = (q @ k.mT / sqrt(q.shape[3])).masked_fill(position > position[:, None], -torch.inf)
+    largest = q.abs() @ k.abs().mT / sqrt(q.shape[3])
+    out = softmax_terms(torch.softmax(scores, -1), v, largest)
     return out, largest.cummax(-1).values.diagonal(dim1=-2, dim2=-1)
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int32
 from torch import Tensor
 
-from kernelwright.problems import Cost, Trial, problem, rounded_operand_errors
+from kernelwright.problems import Cost, Trial, problem, rounded_operand_errors, softmax_terms
 
 
 @problem(
@@ -108,7 +108,13 @@ def sharp(sizes, scalars, generator):
 
 @paged_decode_attention.terms
 def terms(q, k_cache, v_cache, table, lengths):
-    return paged_decode_attention(q, k_cache, v_cache.abs(), table, lengths)
+    pages, root = table.clamp(min=0), sqrt(q.shape[2])
+    k, v = (cache[pages].flatten(1, 2).transpose(1, 2) for cache in (k_cache, v_cache))
+    q = q.unflatten(1, (k.shape[1], -1))
+    beyond = torch.arange(k.shape[2]) >= lengths[:, None]
+    scores = (q @ k.mT / root).masked_fill(beyond[:, None, None], -torch.inf)
+    magnitudes = (q.abs() @ k.abs().mT / root).masked_fill(beyond[:, None, None], 0)
+    return softmax_terms(torch.softmax(scores, -1), v, magnitudes).flatten(1, 2)
 
 
 @paged_decode_attention.equivalent

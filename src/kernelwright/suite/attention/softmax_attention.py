@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from kernelwright.problems import Cost, Trial, problem, rounded_operand_errors
+from kernelwright.problems import Cost, Trial, problem, rounded_operand_errors, softmax_terms
 
 
 @problem(
@@ -75,7 +75,8 @@ def ascending(sizes, scalars, generator):
 
 @softmax_attention.terms
 def terms(q, k, v):
-    return torch.softmax(q @ k.t() / sqrt(q.shape[1]), -1) @ v.abs()
+    root = sqrt(q.shape[1])
+    return softmax_terms(torch.softmax(q @ k.t() / root, -1), v, q.abs() @ k.abs().t() / root)
 
 
 @softmax_attention.equivalent
