@@ -31,7 +31,8 @@ machine keeps texts of its own."""
 _LIMITED = 'ulimit -c 0; ulimit -v "$1"; ulimit -t "$2"; ulimit -f "$3"; shift 3; exec "$@"'
 _FEW_PROCESSES = '{ ulimit -u "$1" || ulimit -p "$1"; } 2>/dev/null; shift; exec "$@"'
 _TIED = (
-    '{ read gone; kill -KILL 0; } <"/proc/self/fd/$1" >/dev/null 2>&1 & shift; exec "$@" </dev/null'
+    'setsid /bin/sh -c \'read gone; kill -KILL -"$1"\' sh $$ <"/proc/self/fd/$1" >/dev/null 2>&1 & '
+    'shift; exec "$@" </dev/null'
 )
 _WATCH_S = 0.05
 
@@ -141,8 +142,9 @@ class Tie:
     """Ends a process group with whoever started it, however that one ends.
 
     Bubblewrap asks the system to be killed with its parent, but each of its processes asks a few
-    milliseconds after it was started; what loses its parent before lives on. So a shell in the
-    group reads a pipe that only the starter can write to: where that ends, it kills the group.
+    milliseconds after it was started; what loses its parent before lives on. So a shell reads a
+    pipe that only the starter can write to: where that ends, it kills the group. It has a session
+    of its own, or it would be stopped whenever the group is.
     Usable as a context manager, which ends the group too.
     """
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kernelwright import suite
-from kernelwright.errors import ProblemError, Unsupported
+from kernelwright.errors import ProblemError
 from kernelwright.model import Dtype
 from kernelwright.problems import (
     Expectation,
@@ -27,12 +27,6 @@ DTYPES = {
 """Where they are not f32 and bf16."""
 OPTIONAL = {"numba"}
 """Peers that are absent where a library is not installed."""
-UNMATCHED = {
-    "histogram": "aten.bincount has no place",
-    "spmv_csr": "cannot be traced with arbitrary integers in rows, columns",
-    "topk_rows": "aten.sort has no place",
-}
-"""Problems outside the expression form, with a word of the reason."""
 CASTS = (".to(", ".float()", ".double()", ".half()", ".bfloat16()", ".type(", "dtype")
 
 
@@ -93,12 +87,8 @@ def test_admitted(name, dtype):
 
 
 @pytest.mark.parametrize("name", suite.names())
-def test_the_expression_form_is_found_or_the_reason_is_clear(name):
-    if name not in UNMATCHED:
-        assert trace_program(load(name)).outputs
-        return
-    with pytest.raises(Unsupported, match=UNMATCHED[name]):
-        trace_program(load(name))
+def test_the_expression_form_is_found(name):
+    assert trace_program(load(name)).outputs
 
 
 @pytest.mark.parametrize(("name", "dtype"), all_dtypes())

@@ -1,6 +1,6 @@
 """Starts short process trees, kills their starter at moments that are swept, and says what is left.
 
-    python orphans.py compiler|worker TRIES CACHE
+    python orphans.py compiler|worker|frozen TRIES CACHE
 
 A program of its own, because it adopts orphans and forks.
 """
@@ -66,6 +66,9 @@ def main(kind: str, tries: int, cache: Path) -> None:
             if child == 0:
                 os.setsid()
                 with Arena(name, 1 << 20) as arena:
+                    if kind == "frozen":
+                        started(artifact, [arena], cache).freeze()
+                        os.kill(os.getpid(), signal.SIGKILL)
                     die_after(moment)
                     if kind == "worker":
                         started(artifact, [arena], cache)

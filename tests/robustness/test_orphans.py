@@ -10,7 +10,7 @@ from kills import shared_memory
 pytestmark = pytest.mark.alone
 
 
-@pytest.mark.parametrize(("kind", "tries"), [("compiler", 40), ("worker", 25)])
+@pytest.mark.parametrize(("kind", "tries"), [("compiler", 40), ("worker", 25), ("frozen", 3)])
 def test_nothing_outlives_its_starter(tmp_path, kind, tries):
     """Without `sandbox.Tie` a compiler lives on, with its sandbox, after a third of the tries."""
     script, shared = Path(__file__).with_name("orphans.py"), shared_memory()

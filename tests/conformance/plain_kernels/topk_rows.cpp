@@ -12,7 +12,8 @@ extern "C" int kernel(const ELEMENT* x, ELEMENT* values, int32_t* indices, int64
         std::vector<int32_t> order(N);
         std::iota(order.begin(), order.end(), 0);
         std::partial_sort(order.begin(), order.begin() + k, order.end(), [&](int32_t a, int32_t b) {
-            return to_float(row[a]) > to_float(row[b]);
+            const float first = to_float(row[a]), second = to_float(row[b]);
+            return first > second || (first == second && a < b);
         });
         for (int64_t i = 0; i < k; ++i) {
             indices[t * k + i] = order[i];
