@@ -14,8 +14,6 @@ from kernelwright.machine import probe
 from kernelwright.model import Candidate, Dtype, FrozenMap, Rejected
 from kernelwright.problems import load_problem, parse_reference
 
-pytestmark = pytest.mark.alone
-
 HEAD = """
 import torch
 from jaxtyping import Float, Int64

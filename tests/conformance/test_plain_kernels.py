@@ -15,8 +15,6 @@ from kernelwright.machine import probe
 from kernelwright.model import Candidate, Dtype, FrozenMap, Measured, Rejected
 from kernelwright.suite import find
 
-pytestmark = pytest.mark.alone
-
 FOLDER = Path(__file__).parent / "plain_kernels"
 SIZES = {
     "gelu": dict(M=64, N=65),

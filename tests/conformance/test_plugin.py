@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.alone
-
 PLUGIN = Path(__file__).parent / "plugin"
 SUPPORT = Path(__file__).parents[1] / "unit"
 CAMPAIGN = """

@@ -16,8 +16,6 @@ from kernelwright.model import Candidate, FrozenMap, Reason, Rejected
 from kernelwright.sandbox import Outcome, isolation
 from kernelwright.store import Archive, Blobs
 
-pytestmark = pytest.mark.alone
-
 GOOD = 6
 KERNEL = """
 #include "kernelwright.h"

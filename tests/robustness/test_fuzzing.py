@@ -26,8 +26,6 @@ from kernelwright.space import Space, parse_declarations
 from kernelwright.store import Archive
 from kernelwright.testing import samples
 
-pytestmark = pytest.mark.alone
-
 QUIET = settings(
     max_examples=150,
     deadline=None,

@@ -18,8 +18,6 @@ from kernelwright.model import Dtype
 from kernelwright.propose import own_kernel_family
 from kernelwright.store import Archive
 
-pytestmark = pytest.mark.alone
-
 OWN = """
 #include "kernelwright.h"
 #include <cmath>

@@ -13,8 +13,6 @@ from kernelwright.cli.progress import PlainProgress, describe
 from kernelwright.model import FrozenMap
 from kernelwright.sandbox import isolation
 
-pytestmark = pytest.mark.alone
-
 
 def run(*arguments, cwd=None):
     code = "from kernelwright.cli import main; main()"

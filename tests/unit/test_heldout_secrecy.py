@@ -14,8 +14,6 @@ from kernelwright.evaluation.judge import Judge
 from kernelwright.model import FrozenMap, Reason, Rejected, Stage
 from kernelwright.store import Archive
 
-pytestmark = pytest.mark.alone
-
 SECRET = {"T": 1237, "H": 1871}
 FOUND = re.compile(r"(?<![\w.])(1237|1871)(?![\w.])")
 QUICK = replace(quick(), heldout_timed=1)

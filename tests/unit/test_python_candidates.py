@@ -28,8 +28,6 @@ from kernelwright.problems.plain_python import plain_python_kernel
 from kernelwright.propose import own_kernel_family
 from kernelwright.suite import find, names
 
-pytestmark = pytest.mark.alone
-
 # little is flushed: times are not the point here
 SETTINGS = replace(
     JudgeSettings.quick(), baselines=(), limits=Limits(call_s=1.5), flush_factor=0.02

@@ -21,8 +21,6 @@ from kernelwright.problems.trace import trace
 from kernelwright.recipes.attention import MATRIX_UNIT
 from kernelwright.space import parse_declarations
 
-pytestmark = pytest.mark.alone
-
 FAST = {"FLAGS": "-O1 -march=native"}
 SMALL = FAST | {"KEYS": 64, "PANELS": 2}
 HEADS = Signature(
