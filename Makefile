@@ -25,10 +25,7 @@ demo: compiler $(VENV)/.installed
 	@echo "The report: $(abspath $(DEMO_RUN))/report.html"
 
 test: compiler $(VENV)/.installed-dev lint
-	@status=0; \
-	$(BIN)/python -m pytest -m "not alone" --numprocesses auto --dist loadfile $(PYTEST_ARGUMENTS) || status=$$?; \
-	$(BIN)/python -m pytest -m alone $(PYTEST_ARGUMENTS) || status=$$?; \
-	exit $$status
+	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

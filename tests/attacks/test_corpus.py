@@ -11,8 +11,6 @@ from kernelwright.campaign.audit import cannot_run
 from kernelwright.model import Reason, Stage
 from kernelwright.sandbox import isolation
 
-pytestmark = pytest.mark.alone
-
 ORDERED = sorted(chosen(), key=lambda s: (s.problem, s.dtype, str(s.sizes), not s.control, s.name))
 
 

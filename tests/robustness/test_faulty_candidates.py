@@ -1,10 +1,7 @@
 """Candidates fail in every way that we know; each costs its own verdict, and nothing else."""
 
-import pytest
 from fault_campaign import run
 from faults import FAULTS
-
-pytestmark = pytest.mark.alone
 
 
 def test_every_fault_gets_its_own_verdict_and_good_results_are_kept(tmp_path, monkeypatch):

@@ -2,10 +2,7 @@
 
 import random
 
-import pytest
 from kills import killed_campaign
-
-pytestmark = pytest.mark.alone
 
 
 def test_three_kills_lose_nothing_and_leave_nothing(tmp_path):

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from kills import shared_memory
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.mark.parametrize(("kind", "tries"), [("compiler", 40), ("worker", 25), ("frozen", 3)])
 def test_nothing_outlives_its_starter(tmp_path, kind, tries):

@@ -10,8 +10,6 @@ from kernelwright.machine import probe
 from kernelwright.model import Candidate, FrozenMap, Measured, Rejected
 from kernelwright.suite import find
 
-pytestmark = pytest.mark.alone
-
 KMEANS = """
 #include "kernelwright.h"
 extern "C" int kernel(const float* x, const float* c, int32_t* label, float* distance,

@@ -19,8 +19,6 @@ from kernelwright.model import Candidate, FrozenMap, Measured, Rejected
 from kernelwright.numerics import AcceptRule, ScreenRule
 from kernelwright.suite import find
 
-pytestmark = pytest.mark.alone
-
 SIZES = FrozenMap({"T": 512, "H": 1024})
 SETTINGS = replace(
     JudgeSettings.quick(), baselines=("eager", "F.rms_norm"), limits=Limits(call_s=2.0)

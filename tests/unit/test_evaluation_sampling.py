@@ -19,8 +19,6 @@ from kernelwright.evaluation.layout import pack, sample
 from kernelwright.model import Dtype, FrozenMap, TensorArgument, Workload
 from kernelwright.numerics import band
 
-pytestmark = pytest.mark.alone
-
 TENSORS = (TensorArgument("y", ("N",), Dtype.F32), TensorArgument("s", (), Dtype.F32))
 
 

@@ -9,8 +9,6 @@ import pytest
 from kernelwright.errors import HarnessError
 from kernelwright.execution import Arena
 
-pytestmark = pytest.mark.alone
-
 
 def test_views_share_the_pages_and_start_at_zero():
     with Arena("x", 10_000) as arena:

@@ -10,8 +10,6 @@ from execution_support import THREADS, arguments, built, source, started
 from kernelwright.execution import Arena, Call, CallReport, Pointer
 from kernelwright.execution.process import places
 
-pytestmark = pytest.mark.alone
-
 BUSY = """
     timespec start, now;
     clock_gettime(CLOCK_MONOTONIC, &start);

@@ -25,8 +25,6 @@ from kernelwright.execution import Arena, Call, CallReport, Failure, Limits, Poi
 from kernelwright.execution.diagnose import oom_kills
 from kernelwright.model import Reason
 
-pytestmark = pytest.mark.alone
-
 COMPILERS = [toolchain.name for toolchain in toolchains()]
 
 

@@ -11,10 +11,7 @@ from kernelwright.errors import HarnessError
 from kernelwright.execution import RoleProcess, python_view
 from kernelwright.sandbox import View, isolation, run_confined
 
-pytestmark = [
-    pytest.mark.alone,
-    pytest.mark.skipif(isolation() == "process", reason="bubblewrap does not work here"),
-]
+pytestmark = pytest.mark.skipif(isolation() == "process", reason="bubblewrap does not work here")
 BOMB = """
 import os, sys, time
 for _ in range(2000):

@@ -9,8 +9,6 @@ from execution_support import descendants, open_descriptors
 from kernelwright.errors import HarnessError, UndeclaredDtype
 from kernelwright.execution import Arena, RoleProcess
 
-pytestmark = pytest.mark.alone
-
 
 def start(**options) -> RoleProcess:
     return RoleProcess.start("role_under_test", **options)

@@ -23,8 +23,6 @@ from kernelwright.model import Candidate, Dtype, FrozenMap, Measured, Reason, Re
 from kernelwright.numerics import POISONS, ScreenRule, band
 from kernelwright.suite import find
 
-pytestmark = pytest.mark.alone
-
 SIZES = FrozenMap({"T": 512, "H": 1024})
 SETTINGS = replace(
     JudgeSettings.quick(), secret_sets=4, baselines=(), limits=Limits(call_s=5.0),

@@ -10,8 +10,6 @@ import pytest
 from kernelwright.execution import Arena
 from kernelwright.machine import evictor, flush_bytes, probe
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture(scope="module")
 def machine():

@@ -11,8 +11,6 @@ from kernelwright.errors import MachineError
 from kernelwright.machine import RoofProbe, facts, probe
 from kernelwright.machine import probe as probe_function
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture(scope="module")
 def roof(tmp_path_factory):

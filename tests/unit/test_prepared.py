@@ -14,8 +14,6 @@ from kernelwright.model import Candidate, FrozenMap, Measured, Rejected
 from kernelwright.numerics import ScreenRule
 from kernelwright.suite import find
 
-pytestmark = pytest.mark.alone
-
 SIZES = FrozenMap({"M": 64, "K": 96, "N": 80})
 SETTINGS = replace(
     JudgeSettings.quick(), secret_sets=4, screen=ScreenRule(first=6, most=6),

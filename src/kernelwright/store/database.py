@@ -69,6 +69,8 @@ def translated(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except UnicodeDecodeError:  # what SQLite says about a fault may quote it
+        raise ArchiveError(f"the archive '{path}' is damaged (a text is not UTF-8)") from None
     except (SQLAlchemyError, sqlite3.Error) as error:
         original = error.orig if isinstance(error, DBAPIError) else error
         text = (str(original).splitlines() or [type(original).__name__])[0]
