@@ -69,8 +69,11 @@ def judged(name, machine, folder, change=("", "")):
 @pytest.mark.parametrize("name", SIZES)
 def test_a_plain_kernel_passes(name, machine, tmp_path):
     verdict, verified = judged(name, machine, tmp_path)
+    if verified["refused"]:  # float32 itself was off on an unlucky draw: another one must be usable
+        verdict, verified = judged(name, machine, tmp_path)
     assert isinstance(verdict, Measured), verdict.diagnostic
-    assert verified["workloads"] > 20  # float32 itself may be off by more on one that has bad luck
+    assert verified["workloads"] > 20
+    assert not verified["refused"]
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -100,7 +100,7 @@ class _Finder:
     def runs(self, lengths: Mapping[Axis, int]) -> bool:
         try:
             self.at(lengths)
-        except Exception:
+        except Exception:  # a stranger's function says in its own way that it takes no such sizes
             return False
         return True
 
