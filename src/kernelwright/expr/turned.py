@@ -78,9 +78,7 @@ def match(program: Program) -> Turned | None:
     chosen = next(bound for bound in bounds if bound.axis in across)
     target = flatten(Load(output.name, tuple(map(Axis, names))), dims[output.name], integers)
     outer = tuple(bound for bound in bounds[:-1] if bound is not chosen)
-    return Turned(
-        output.name, outer, chosen, bounds[-1], tuple(crossed), target.indices[0], body
-    )
+    return Turned(output.name, outer, chosen, bounds[-1], tuple(crossed), target.indices[0], body)
 
 
 def _flat(body: Node, dims: dict[str, tuple[str, ...]], integers: Integers) -> Node:
