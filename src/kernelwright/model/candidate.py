@@ -6,7 +6,7 @@ from kernelwright.model.hashing import content_hash
 from kernelwright.model.mapping import FrozenMap
 
 Language = str
-"""`cpp`, `python`, or what an installed builder is registered for."""
+"""`cpp`, `cuda` (CUDA C++), `python`, or what an installed builder is registered for."""
 TunableValue = int | str
 
 
