@@ -20,6 +20,7 @@ RECORDS = [
     samples.accepted(),
     samples.rejected(),
     samples.machine(),
+    dataclasses.replace(samples.machine(), gpu=samples.gpu()),
 ]
 
 

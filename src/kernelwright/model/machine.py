@@ -1,8 +1,12 @@
 """Facts about the machine that results were measured on."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from kernelwright.model.mapping import FrozenMap
+
+Target = Literal["cpu", "cuda"]
+"""Where kernels run: the processors of this machine, or its NVIDIA GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,44 @@ class Toolchain:
     """The OpenMP runtime its binaries link: `libgomp` or `libomp`."""
     threads: int
     """Threads the probe ran on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """An NVIDIA GPU: what its driver says, and what it reaches."""
+
+    name: str
+    """As the driver says, such as `NVIDIA H200`."""
+    architecture: str
+    """What to compile for, such as `sm_90a` (with the chip's own instructions)."""
+    multiprocessors: int
+    l2_bytes: int
+    memory_bytes: int
+    shared_bytes: int
+    """Most shared memory that one block may ask for."""
+    registers: int
+    """32-bit registers of one multiprocessor."""
+    threads: int
+    """Most resident threads of one multiprocessor."""
+    clock_mhz: float
+    """Highest clock of the multiprocessors."""
+    memory_clock_mhz: float
+    bus_bits: int
+    driver: str
+    """Version of the driver."""
+    peak_gbs: float
+    """Memory rate of the datasheet: bus width times twice the memory clock."""
+    peak_fma_gflops: float
+    """fp32 rate of the datasheet: units times twice the highest clock."""
+    read_gbs: float = 0.0
+    write_gbs: float = 0.0
+    copy_gbs: float = 0.0
+    """Bytes read plus bytes written."""
+    fma_gflops: float = 0.0
+    bf16_gflops: float = 0.0
+    """Of matrix instructions on bf16 operands, summed in fp32."""
+    launch_us: float = 0.0
+    """Between the starts of empty kernels that follow each other in one stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +98,8 @@ class Machine:
     """`sandbox` or `process`."""
     versions: FrozenMap[str, str] = field(default_factory=FrozenMap[str, str])
     """`python`, `torch`, `kernelwright`, and so on."""
+    gpu: Gpu | None = None
+    """The first NVIDIA GPU; None where there is none."""
 
     def arithmetic(self, unit: str) -> tuple[str, float]:
         """The unit that does operations of a kind fastest here, and its GFLOP/s.

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kernelwright.expr import Program
-from kernelwright.model import Candidate, Dtype, Family, FrozenMap, Machine, Signature, Verdict
+from kernelwright.model import (
+    Candidate,
+    Dtype,
+    Family,
+    FrozenMap,
+    Machine,
+    Signature,
+    Target,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +30,8 @@ class ProblemView:
     machine: Machine
     entry: str = "kernel"
     """Name that the exported function must have."""
+    target: Target = "cpu"
+    """For `cuda` only families in the languages `cuda` and `python` are of use."""
 
 
 class Proposer(Protocol):

@@ -13,6 +13,7 @@ from kernelwright.model import (
     Estimate,
     Family,
     FrozenMap,
+    Gpu,
     Lineage,
     Machine,
     Measured,
@@ -144,6 +145,32 @@ def accepted() -> Measured:
 def rejected() -> Rejected:
     """A verdict against a candidate."""
     return Rejected(Stage.CHECK, Reason.WRONG_RESULT, "out[3] is 7, not 6 ± 0.1\nunder 'huge' ½")
+
+
+def gpu() -> Gpu:
+    """An NVIDIA H200 as its driver describes it, with rates that were measured on one."""
+    return Gpu(
+        name="NVIDIA H200",
+        architecture="sm_90a",
+        multiprocessors=132,
+        l2_bytes=60 << 20,
+        memory_bytes=143771 << 20,
+        shared_bytes=227 << 10,
+        registers=65536,
+        threads=2048,
+        clock_mhz=1980.0,
+        memory_clock_mhz=3201.0,
+        bus_bits=6144,
+        driver="580.159.04",
+        peak_gbs=4917.0,
+        peak_fma_gflops=66908.0,
+        read_gbs=4580.0,
+        write_gbs=4640.0,
+        copy_gbs=4280.0,
+        fma_gflops=60000.0,
+        bf16_gflops=793000.0,
+        launch_us=2.0,
+    )
 
 
 def machine() -> Machine:
