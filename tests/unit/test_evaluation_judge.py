@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from kernelwright.errors import ProblemError
 from kernelwright.evaluation import Judge, JudgeSettings
 from kernelwright.evaluation.preparation import require_known
 from kernelwright.evaluation.repeat import is_deterministic
+from kernelwright.evaluation.session import Session
 from kernelwright.evaluation.wire import workload_to_json
 from kernelwright.execution import Limits
 from kernelwright.machine import probe
@@ -193,12 +195,26 @@ def test_baselines_do_not_fault_pages_once_warm(judge):
         assert report.page_faults < 10  # one output alone is 512 pages
 
 
-def test_the_same_kernel_against_itself_is_level(judge):
+def test_the_same_kernel_against_itself_is_level_and_new_in_every_round(judge, monkeypatch):
+    counts = Counter()
+
+    def counted(method):
+        def call(session, *arguments):
+            counts[method.__name__, id(session)] += 1
+            return method(session, *arguments)
+
+        return call
+
+    for method in (Session.renew, Session.timed):
+        monkeypatch.setattr(Session, method.__name__, counted(method))
     pair = built(judge, rms_norm())
     report = judge.duel(*pair, rival=pair)
     assert isinstance(report.verdict, Measured)
     assert report.ratio.low <= 1.05
     assert report.ratio.high >= 0.95
+    rounds = report.verdict.workloads[0].rounds
+    calls = rounds * min(judge.settings.duel_calls, len(judge.pool.usable()))
+    assert sorted(counts.values()) == [rounds, rounds, calls, calls]
 
 
 def test_a_slow_kernel_is_hopeless_and_screening_stops_early(judge):

@@ -98,7 +98,7 @@ def compare(
     dtype: Dtype | None = None,
     sizes: FrozenMap[str, int] | None = None,
     progress: Progress | None = None,
-    settings: JudgeSettings | None = None,
+    seconds: float = 60.0,
     repeat: int = 1,
 ) -> Document:
     """Measure several kernels in the same rounds; ratios are paired with the first.
@@ -111,7 +111,7 @@ def compare(
         dtype: None: the problem's first.
         sizes: None: the problem's first.
         progress: told what happens.
-        settings: how thorough the judge is.
+        seconds: longest that a comparison of two takes; it ends when their ratio is known to 1 %.
         repeat: how often each comparison is made, each time in fresh processes.
 
     Returns:
@@ -122,7 +122,7 @@ def compare(
         UserError: the problem, a kernel's declarations or the machine are not usable.
     """
     progress = progress or Silent()
-    settings = settings or JudgeSettings()
+    settings = JudgeSettings.comparing(seconds)
     machine = probe()
     builder = open_builder(machine)
     judge = Judge(reference, dtype, sizes, machine, builder, seed=None, settings=settings)

@@ -81,6 +81,10 @@ def compare(
     repeat: Annotated[
         int, typer.Option("--repeat", metavar="N", min=1, help="Comparisons of each kernel.")
     ] = 1,
+    seconds: Annotated[
+        float, typer.Option("--seconds", metavar="S", min=1,
+                            help="Longest for each comparison; it ends when known to 1 %.")
+    ] = 60.0,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Measure several kernels in the same rounds; exit code 1 when one is rejected.
@@ -99,7 +103,7 @@ def compare(
     with progress() as told:
         document = judge(
             read_problem(problem), families, read_dtype(dtype), read_sizes(size), told,
-            repeat=repeat,
+            seconds, repeat,
         )  # fmt: skip
     rows = document["kernels"]
     repetitions = [triple for row in rows for triple in row.get("repetitions", ())]

@@ -188,9 +188,9 @@ def duel(judge: Judge, session: Session, rival: Session | None) -> ScreenReport:
     if isinstance(error, Rejected):
         return ScreenReport(error)
     race = Race.prepare(judge, session, (), rival)
-    rule = judge.settings.accept
-    try:
-        fault = race.run(rule, judge.settings.accept_seconds)
+    rule, settings = judge.settings.accept, judge.settings
+    try:  # alone there is no ratio that could be precise
+        fault = race.run(rule, settings.accept_seconds if rival else settings.confirm_seconds)
     finally:
         race.close()
     if fault is not None:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Protocol
 
 from kernelwright.evaluation.baselines import BaselineRole
 from kernelwright.evaluation.expected import Fault
 from kernelwright.evaluation.roof import RoofSamples
-from kernelwright.evaluation.rounds import Role, Samples, one_round, typical_us
+from kernelwright.evaluation.rounds import (
+    KernelRole,
+    Role,
+    Samples,
+    Stumble,
+    one_round,
+    typical_us,
+)
 from kernelwright.evaluation.screening import CANDIDATE
 from kernelwright.evaluation.session import Session
 from kernelwright.model import Estimate, FrozenMap, Peer, WorkloadResult
@@ -39,39 +47,17 @@ class Rule(Protocol):
 
 
 @dataclass(slots=True)
-class FreshRole:
-    """A kernel that is timed in a new process in every round.
-
-    Where memory and threads of a process happen to lie makes one process of a kernel faster than
-    another for as long as it lives. In one process per kernel the rounds would agree about that
-    accident; in a new one every round, rounds are independent draws, as the sign test assumes.
-    """
-
-    name: str
-    judge: Judge
-    session: Session
-
-    def met(self, case: int) -> bool:
-        """Whether the process that is there now has met these values: it never does the call."""
-        return self.session.met(self.judge.pool, case)
-
-    def timed(self, case: int, slots: tuple[int, int]) -> float | Fault:
-        """One verified call, the first on the bench workload in its process."""
-        pool = self.judge.pool
-        fault = self.session.renew(pool)
-        return fault or self.session.timed(pool, case, slots)
-
-
-@dataclass(slots=True)
 class Race:
     """The candidate and everyone it is compared with, on one pool of fresh values."""
 
     judge: Judge
-    candidate: FreshRole
+    candidate: KernelRole
     baselines: list[BaselineRole]
-    own: FreshRole | None
+    own: KernelRole | None
     samples: Samples
     roofs: RoofSamples
+    calls: int
+    """Of each role in a round; the median of their times counts."""
 
     @staticmethod
     def prepare(
@@ -80,9 +66,10 @@ class Race:
         """Nobody has run yet. The sessions are the race's from now on: `close` ends them."""
         names = [CANDIDATE, *(role.name for role in baselines), *([OWN] if own else [])]
         samples = Samples({name: [] for name in names})
-        rival = None if own is None else FreshRole(OWN, judge, own)
-        candidate = FreshRole(CANDIDATE, judge, session)
-        return Race(judge, candidate, list(baselines), rival, samples, RoofSamples())
+        rival = None if own is None else KernelRole(OWN, own, judge.pool, _everything)
+        candidate = KernelRole(CANDIDATE, session, judge.pool, _everything)
+        calls = 1 if baselines else judge.settings.duel_calls
+        return Race(judge, candidate, list(baselines), rival, samples, RoofSamples(), calls)
 
     def close(self) -> None:
         """End the kernels' processes; samples stay."""
@@ -98,14 +85,20 @@ class Race:
         return passing + own or [role.name for role in self.baselines]
 
     def run(self, rule: Rule, seconds: float) -> Fault | None:
-        """Rounds until the rule has seen enough, or time is up."""
+        """Rounds until the rule has seen enough, or time is up.
+
+        In every round each kernel is in a new process. Where memory and threads of a process happen
+        to lie makes one process of a kernel faster than another for as long as it lives. In one
+        process per kernel the rounds would agree about that accident; in a new one every round,
+        rounds are independent draws, as the sign test assumes.
+        """
         judge = self.judge
         roles: list[Role] = [self.candidate, *self.baselines]
         if self.own is not None:
             roles.append(self.own)
         end = time.monotonic() + seconds
         while True:
-            stumble = one_round(roles, judge.pool, judge.rng, self.samples)
+            stumble = self._round(roles)
             if stumble is not None and stumble.role == OWN and self.own is not None:
                 roles = [role for role in roles if role.name != OWN]
                 self.samples.by_role.pop(OWN)
@@ -121,6 +114,21 @@ class Race:
             if rule.done(self.deciding()) or time.monotonic() > end:
                 break
         return self.candidate.session.dishonest_clock(judge.floor_us(self.candidate.session))
+
+    def _round(self, roles: Sequence[Role]) -> Stumble | None:
+        """New processes, then calls by turns, each verified; the medians are one sample."""
+        pool, times = self.judge.pool, Samples({role.name: [] for role in roles})
+        for role in roles:
+            fault = role.session.renew(pool) if isinstance(role, KernelRole) else None
+            if fault is not None:
+                return Stumble(role.name, fault)
+        for _ in range(min(self.calls, len(pool.usable()))):
+            stumble = one_round(roles, pool, self.judge.rng, times)
+            if stumble is not None:
+                return stumble
+        for name, values in times.by_role.items():
+            self.samples.by_role[name].append(median(values))
+        return None
 
     @property
     def best(self) -> str | None:
@@ -186,3 +194,7 @@ class Race:
             )
             for name, (passes, error, prepare_us) in checks.items()
         ]
+
+
+def _everything() -> None:
+    """Of every call of a race all outputs are verified."""

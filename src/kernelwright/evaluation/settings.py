@@ -23,6 +23,9 @@ class JudgeSettings:
     accept: AcceptRule = field(default_factory=AcceptRule)
     accept_seconds: float = 12.0
     """Longest that the rounds of acceptance take; when it ends them, the result says so."""
+    duel_calls: int = 4
+    """Calls of each of two kernels in a round, on as many secret sets, between two starts of their
+    processes. One where baselines are beside them: their calls take longer than a start."""
     confirm: ConfirmRule = field(default_factory=ConfirmRule)
     confirm_seconds: float = 5.0
     heldout: int = 4
@@ -54,6 +57,15 @@ class JudgeSettings:
             confirm_seconds=3.0,
             heldout=2,
         )
+
+    @staticmethod
+    def comparing(seconds: float = 60.0) -> "JudgeSettings":
+        """For two kernels side by side: rounds until their ratio is known to 1 %, or time is up.
+
+        Args:
+            seconds: longest that the rounds of one pair take.
+        """
+        return JudgeSettings(accept=AcceptRule(most=2000), accept_seconds=seconds)
 
     @staticmethod
     def thorough() -> "JudgeSettings":
