@@ -85,7 +85,7 @@ def test_acceptance_measures_with_intervals_bound_and_baselines(judge):
         assert 0 < peer.speedup.low <= peer.speedup.median <= peer.speedup.high
         assert len(bench.samples_us[peer.name]) == bench.rounds
     assert len(bench.samples_us["candidate"]) == len(bench.samples_us["roof"]) == bench.rounds
-    assert bench.bound.roof in ("read", "copy", "triad", "write")
+    assert set(bench.bound.roof.split(" and ")) <= {"read", "copy", "triad"}
     assert bench.fraction_of_bound > 0
     assert all(result.workload.tier == "heldout" for result in heldout)
     assert judge.verified()["heldout"] == SETTINGS.heldout

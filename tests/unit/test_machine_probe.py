@@ -26,12 +26,12 @@ def test_rates_are_those_of_a_machine(roof):
         assert roof.gflops("bf16 products") > 0.5 * roof.gflops()
 
 
-def test_the_best_probe_is_the_roof(roof):
-    result = roof.measure(2 << 20, 1 << 20)
-    assert set(result.rates) == {"read", "copy", "triad"}
-    assert result.gbs == max(result.rates.values()) == result.rates[result.kind]
-    assert result.us == pytest.approx((3 << 20) / result.gbs / 1000)
-    assert "write" in roof.measure(0, 1 << 20).rates
+def test_probes_of_the_workloads_mix_are_the_roof(roof):
+    assert roof.measure(1 << 20, 0).roof == "read"
+    assert roof.measure(0, 1 << 20).roof == "write"
+    mixed = roof.measure(2 << 20, 1 << 20)
+    assert mixed.roof in {"triad", "read and copy", "read and write"}
+    assert 0.5 < mixed.gbs < 5000
 
 
 def test_a_round_is_short(roof):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernelwright.roofline import Rates, bound, floor_us, fraction_of_bound
+from kernelwright.roofline import Rates, bound, floor_us, fraction_of_bound, memory_rate
 
 
 def test_memory_and_compute_bound():
@@ -33,3 +33,33 @@ def test_fraction_is_paired_by_round():
     assert fraction_of_bound([1, 2, 4], [2, 4, 8]) == 0.5
     with pytest.raises(ValueError, match="not pairs"):
         fraction_of_bound([1.0], [])
+
+
+PROBES = {"read": 32.0, "triad": 42.0, "copy": 50.0, "write": 40.0}
+
+
+@pytest.mark.parametrize("name", PROBES)
+@given(st.integers(1, 10**9))
+def test_at_a_probes_own_mix_its_rate_counts_unless_others_do_better_together(name, size):
+    read, written = {"read": (6, 0), "triad": (4, 2), "copy": (3, 3), "write": (0, 6)}[name]
+    rates = memory_rate(read * size, written * size, PROBES)
+    assert rates.gbs >= PROBES[name] * (1 - 1e-12)
+    if name != "triad":  # a copy and a read move its mix a little faster here
+        assert rates.roof == name
+
+
+def test_between_probes_both_take_their_part_of_the_time():
+    rates = memory_rate(3, 1, {"read": 30.0, "copy": 60.0})  # half read, half copied
+    assert rates == Rates("read and copy", pytest.approx(1 / (0.5 / 30 + 0.5 / 60)))
+
+
+@given(st.integers(0, 10**9), st.integers(1, 10**9))
+def test_no_mix_is_faster_than_the_fastest_or_slower_than_the_slowest_probe(read, written):
+    assert 32 <= memory_rate(read, written, PROBES).gbs * (1 + 1e-12) <= 50 * (1 + 2e-12)
+
+
+def test_what_no_probes_enclose_has_no_rate():
+    with pytest.raises(ValueError, match="no probes among read, copy enclose 25% reads"):
+        memory_rate(1, 3, {"read": 30.0, "copy": 60.0})
+    with pytest.raises(ValueError, match="moves nothing"):
+        memory_rate(0, 0, PROBES)

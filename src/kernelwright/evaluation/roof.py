@@ -1,6 +1,6 @@
 """The live roof: what memory and arithmetic give, round by round."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from kernelwright.machine import RoofProbe
@@ -60,7 +60,7 @@ class RoofSamples:
 
 
 class RoofReader:
-    """The roof probe, frozen between readings.
+    """The roof probe: started when it is read first, frozen between readings.
 
     Args:
         machine: where the probe runs; its arithmetic peak stands in for workloads that memory
@@ -69,16 +69,16 @@ class RoofReader:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._probe = RoofProbe(machine.toolchains, machine.cores, machine.l3_bytes)
+        self._started: RoofProbe | None = None
 
     def read(self, cost: BenchCost) -> Rates:
         """Rates at this moment."""
-        roof = self._probe.measure(cost.bytes_read, cost.bytes_written)
+        roof = self._probe().measure(cost.bytes_read, cost.bytes_written)
         unit, peak = self._machine.arithmetic(cost.unit)
         memory_us = cost.bytes_moved / (roof.gbs * 1e3)
         if peak > 0 and cost.operations / (peak * 1e3) > 0.5 * memory_us:
-            peak = self._probe.gflops(unit)
-        return Rates(roof.kind, roof.gbs, peak, unit)
+            peak = self._probe().gflops(unit)
+        return replace(roof, gflops=peak, unit=unit)
 
     def bound(self, cost: BenchCost) -> Bound:
         """The bound at this moment."""
@@ -87,4 +87,10 @@ class RoofReader:
 
     def close(self) -> None:
         """End the probe's process."""
-        self._probe.close()
+        if self._started is not None:
+            self._started.close()
+
+    def _probe(self) -> RoofProbe:
+        m = self._machine
+        self._started = self._started or RoofProbe(m.toolchains, m.cores, m.l3_bytes)
+        return self._started

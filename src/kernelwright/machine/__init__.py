@@ -2,6 +2,6 @@
 
 from kernelwright.machine.evict import Evict, evictor, flush_bytes
 from kernelwright.machine.probe import probe
-from kernelwright.machine.roof import Roof, RoofProbe
+from kernelwright.machine.roof import RoofProbe
 
-__all__ = ["Evict", "Roof", "RoofProbe", "evictor", "flush_bytes", "probe"]
+__all__ = ["Evict", "RoofProbe", "evictor", "flush_bytes", "probe"]

@@ -20,6 +20,7 @@ constexpr int kLanes = 8;
 constexpr int kLanes = 4;
 #endif
 constexpr int kLine = 16;                 // floats per cache line
+constexpr int kAhead = 256;               // floats: reads ask for lines 1 KiB before they are due
 constexpr int kParts = kLine / kLanes;    // vectors per cache line
 typedef float Vector __attribute__((vector_size(4 * kLanes)));
 
@@ -48,7 +49,10 @@ static Vector walk(const float* a, const float* b, float* c, int64_t begin, int6
         for (int s = 0; s < streams; ++s)
             for (int p = 0; p < kParts; ++p) {
                 const int64_t at = begin + s * step + i + p * kLanes;
-                if (mode == kRead) sums[s][p] += load(a + at);
+                if (mode == kRead) {
+                    if (p == 0) __builtin_prefetch(a + at + kAhead);
+                    sums[s][p] += load(a + at);
+                }
                 if (mode == kCopy) stream(c + at, load(a + at));
                 if (mode == kTriad) stream(c + at, load(a + at) + three * load(b + at));
                 if (mode == kWrite) stream(c + at, three);

@@ -1,7 +1,6 @@
 """Live measurement of what memory and arithmetic reach, a few milliseconds at a time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -22,33 +21,24 @@ from kernelwright.model import (
     Toolchain,
     TunableValue,
 )
+from kernelwright.roofline import Rates, memory_rate
 
 SOURCE = Path(__file__).parent / "roof.cpp"
 _MODES = {"read": (0, 1), "copy": (1, 2), "triad": (2, 3), "write": (3, 1)}
 """Mode number and how many arrays it moves."""
+_KINDS = ("read", "copy", "triad", "write")
 _STREAMS = (1, 2, 4, 8)
 _ARITHMETIC = {"fma": 4, "bf16 products": 5}
 """Mode number of each kind of arithmetic."""
 _ALIGN = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Roof:
-    """What the best probe reached just now, and what a workload would take at that rate."""
-
-    kind: str
-    """`read`, `copy`, `triad` or `write`."""
-    gbs: float
-    us: float
-    """Time for the workload's bytes at that rate."""
-    rates: FrozenMap[str, float]
-    """GB/s of every probe that ran."""
-
-
 _FILL_BYTES = 64 << 20
 """Read before the probes of a round: it displaces modified lines from private caches."""
 _WAKE_BYTES = 8 << 20
 """Read by the team right before each probe: a core that slept wakes too slowly for so short one."""
+_TUNED: dict[tuple[str, int], dict[str, tuple[int, int]]] = {}
+"""By artifact and threads: streams and window of each probe."""
 
 
 class RoofProbe:
@@ -113,6 +103,7 @@ class RoofProbe:
         self._worker = worker
         self._window = dict.fromkeys(_MODES, 8 << 20)
         self._streams = dict.fromkeys(_MODES, 4)
+        self._tuned = _TUNED.setdefault((artifact.key, threads), {})
         self._steps = dict.fromkeys(_ARITHMETIC, 1 << 14)
         self._step_operations = {
             unit: self._checked(worker.workspace_bytes((mode,)))
@@ -122,15 +113,17 @@ class RoofProbe:
         worker.freeze()
 
     def _tune(self) -> None:
-        """Find the number of streams and the window of each probe."""
+        """Find the number of streams and the window of each probe, once in a process of ours."""
         for kind in _MODES:
-            rates: dict[int, float] = {}
-            for streams in _STREAMS:
-                self._streams[kind] = streams
-                rates[streams] = max(self._rate(kind) for _ in range(3))
-            self._streams[kind] = max(rates, key=rates.__getitem__)
-            wanted = rates[self._streams[kind]] * 1e6 * self.probe_ms / _MODES[kind][1]
-            self._window[kind] = int(min(max(wanted, 4 << 20), self._nbytes // 2))
+            if kind not in self._tuned:
+                rates: dict[int, float] = {}
+                for streams in _STREAMS:
+                    self._streams[kind] = streams
+                    rates[streams] = max(self._rate(kind) for _ in range(3))
+                best = max(rates, key=rates.__getitem__)
+                wanted = rates[best] * 1e6 * self.probe_ms / _MODES[kind][1]
+                self._tuned[kind] = best, int(min(max(wanted, 4 << 20), self._nbytes // 2))
+            self._streams[kind], self._window[kind] = self._tuned[kind]
         for unit in _ARITHMETIC:
             self.gflops(unit)
 
@@ -162,7 +155,7 @@ class RoofProbe:
         self._offset += window
         return arrays * window / us / 1000
 
-    def rates(self, kinds: Sequence[str] = ("read", "copy", "triad")) -> dict[str, float]:
+    def rates(self, kinds: Sequence[str] = _KINDS[:3]) -> dict[str, float]:
         """GB/s (bytes read plus bytes written) of each named probe, now; parks afterwards.
 
         The cache is flushed first, as before every timed call: dirty lines that others left would
@@ -174,16 +167,12 @@ class RoofProbe:
         self._worker.freeze()
         return {kind: max(turn[kind] for turn in turns) for kind in kinds}
 
-    def measure(self, read_bytes: int, write_bytes: int) -> Roof:
-        """The roof for a workload, now: the best of read, streaming copy and triad.
-
-        A workload that almost only writes is compared with the streaming write as well.
-        """
-        total = read_bytes + write_bytes
-        kinds = ("read", "copy", "triad", "write")
-        rates = self.rates(kinds if write_bytes > 0.8 * total else kinds[:3])
-        kind = max(rates, key=rates.__getitem__)
-        return Roof(kind, rates[kind], total / rates[kind] / 1000, FrozenMap(rates))
+    def measure(self, read_bytes: int, write_bytes: int) -> Rates:
+        """What memory gives a workload now, at its mix of reads and writes."""
+        most_written = write_bytes > read_bytes
+        return memory_rate(
+            read_bytes, write_bytes, self.rates(_KINDS if most_written else _KINDS[:3])
+        )
 
     def gflops(self, unit: str = "fma") -> float:
         """GFLOP/s of independent operations on all threads, now; parks afterwards.

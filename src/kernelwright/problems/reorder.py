@@ -44,6 +44,11 @@ class ReorderedSums(TorchDispatchMode):
         super().__init__()
         self.order: Order = order
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing compiles under this mode; to tell the compiler so would load it (a second)."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

@@ -1,5 +1,5 @@
 """Bound and floor: the least time that measured limits, and physics, allow. Pure arithmetic."""
 
-from kernelwright.roofline.limits import Rates, bound, floor_us, fraction_of_bound
+from kernelwright.roofline.limits import Rates, bound, floor_us, fraction_of_bound, memory_rate
 
-__all__ = ["Rates", "bound", "floor_us", "fraction_of_bound"]
+__all__ = ["Rates", "bound", "floor_us", "fraction_of_bound", "memory_rate"]

@@ -5,8 +5,9 @@ reaches *now*: it is for reporting and stopping, and a kernel may slip under it.
 rejecting: it asks for rates that this machine cannot reach in any state.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -21,13 +22,49 @@ class Rates:
     """What the roof probe reached at one moment."""
 
     roof: str
-    """The memory probe that set it, such as `read` or `triad`."""
+    """The memory probes that set it, such as `read` or `copy and read`."""
     gbs: float
     """Memory traffic of that probe, GB/s (10^9), reads plus writes."""
     gflops: float = 0.0
     """Arithmetic peak of `unit`, GFLOP/s; 0: not known, then memory alone bounds."""
     unit: str = "fma"
     """`fma` (fp32 fused multiply-adds) or `bf16 products`."""
+
+
+READ_SHARES = {"read": 1.0, "triad": 2 / 3, "copy": 0.5, "write": 0.0}
+"""Of the bytes that each memory probe moves, how many it reads."""
+
+
+def memory_rate(read_bytes: int, write_bytes: int, rates_gbs: Mapping[str, float]) -> Rates:
+    """What memory gives at a workload's mix of reads and writes.
+
+    Reads and writes have limits of their own (where a core reads 32 GB/s a streaming copy may move
+    50), so the rate of one mix is no limit of another. Two probes, one after the other, move any
+    mix between theirs; the best two count.
+
+    Args:
+        read_bytes: of the workload.
+        write_bytes: of the workload; not both are 0.
+        rates_gbs: by probe, reads plus writes; they enclose the workload's mix.
+
+    Raises:
+        ValueError: nothing is moved, or no two probes enclose the mix.
+    """
+    total = read_bytes + write_bytes
+    if total <= 0:
+        raise ValueError("a workload that moves nothing has no rate")
+    share, found = read_bytes / total, dict[str, float]()
+    for more, less in product(rates_gbs, repeat=2):
+        low, high = READ_SHARES[less], READ_SHARES[more]
+        if not low <= share <= high:
+            continue
+        part = (share - low) / (high - low) if high > low else 1.0
+        names = [name for name, used in ((more, part), (less, 1 - part)) if used > 0]
+        found[" and ".join(names)] = 1 / (part / rates_gbs[more] + (1 - part) / rates_gbs[less])
+    if not found:
+        raise ValueError(f"no probes among {', '.join(rates_gbs)} enclose {share:.0%} reads")
+    best = max(found, key=found.__getitem__)
+    return Rates(best, found[best])
 
 
 def bound(bytes_moved: int, operations: float, rates: Rates) -> Bound:
