@@ -5,6 +5,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import kernelwright.build
 from kernelwright.machine.facts import isa_flags
 from kernelwright.model import Dtype, Machine, Toolchain
+from kernelwright.space import parse_declarations
 
 _INCLUDE = Path(kernelwright.build.__file__).parent / "include"
 _FOLDER = Path(tempfile.mkdtemp(prefix="kernels-"))
@@ -52,6 +54,23 @@ def build(family, changes=None, compiler="g++"):
     """A loaded kernel at the first defaults with some changed values."""
     values = {**family.defaults[0], **(changes or {})}
     return ctypes.CDLL(str(binary(family.source, tuple(values.items()), compiler)))
+
+
+def assert_every_tunable_changes_the_binary(family, changes=None):
+    """Another value of any tunable gives another library (compilers and flags aside)."""
+    base = dict(family.defaults[0]) | {"FLAGS": "-O1 -march=native"} | (changes or {})
+    variants = {"as it is": base}
+    for tunable in parse_declarations(family.source).tunables:
+        if tunable.name not in ("CXX", "FLAGS"):
+            other = next(v for v in tunable.values if v != base[tunable.name])
+            variants[tunable.name] = base | {tunable.name: other}
+    with ThreadPoolExecutor(2) as pool:
+        built = pool.map(
+            lambda v: binary(family.source, tuple(v.items()), "g++"), variants.values()
+        )
+        found = {name: path.read_bytes() for name, path in zip(variants, built, strict=True)}
+    plain = found.pop("as it is")
+    assert [name for name, library in found.items() if library == plain] == []
 
 
 def narrow(values, dtype):

@@ -1,4 +1,7 @@
-"""Campaigns on a real problem with real compilers: end to end, killed and resumed, own kernels."""
+"""Campaigns on a real problem with real compilers: end to end, interrupted, own kernels.
+
+That a killed one goes on where it was is shown in `tests/robustness/test_kills.py`.
+"""
 
 import json
 import os
@@ -51,7 +54,10 @@ def mine(x, w, out, *, T, H, WIDE):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("campaign")
+    kernel = folder / "mine.cpp"
+    kernel.write_text(OWN)
     request = small_request(problem_file(folder), folder / "run")
+    request = replace(request, own=(own_kernel_family(kernel),))
     return optimize(request, settings=quick()), request
 
 
@@ -100,16 +106,6 @@ def test_a_run_folder_of_another_request_is_refused(finished, tmp_path):
         optimize(replace(request, dtype=Dtype.BF16), settings=quick())
 
 
-RUN = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {here!r})
-from campaign_support import quick, small_request
-from kernelwright.campaign import optimize
-optimize(small_request(Path({problem!r}), Path({run!r}), evaluations=8), settings=quick())
-"""
-
-
 def _verdicts(folder):
     if not Archive.exists(folder):
         return []
@@ -117,35 +113,10 @@ def _verdicts(folder):
         return [(v.candidate, v.value) for v in archive.verdicts()]
 
 
-def test_a_killed_campaign_goes_on_where_it_was(tmp_path):
-    problem, run = problem_file(tmp_path), tmp_path / "run"
-    here = str(Path(__file__).parent)
-    code = RUN.format(here=here, problem=str(problem), run=str(run))
-    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-    try:
-        end = time.monotonic() + 120
-        while len(_verdicts(run)) < 2 and time.monotonic() < end and process.poll() is None:
-            time.sleep(0.05)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    before = _verdicts(run)
-    assert before
-    document = optimize(small_request(problem, run, evaluations=8), settings=quick())
-    after = _verdicts(run)
-    assert after[: len(before)] == before
-    assert document["evaluations"] == 8
-    searched = [candidate for candidate, value in after if value is not None]
-    assert len(set(searched)) == len(searched)
-
-
-def test_an_own_kernel_is_the_first_candidate_and_a_baseline(tmp_path):
-    kernel = tmp_path / "mine.cpp"
-    kernel.write_text(OWN)
-    request = small_request(problem_file(tmp_path), tmp_path / "run", evaluations=4)
-    family = own_kernel_family(kernel)
-    document = optimize(replace(request, own=(family,)), settings=quick())
+def test_an_own_kernel_is_among_the_first_candidates_and_a_baseline(finished):
+    document, request = finished
     assert "own" in document["workloads"][0]["baselines"], document["workloads"][0]
+    (family,) = request.own
     with Archive.open(request.folder, read_only=True) as archive:
         assert family.identity in {f.identity for f in archive.families()}
         judged = {c.family for c in archive.candidates().values()}

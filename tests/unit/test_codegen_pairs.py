@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from compiled_kernel import COMPILERS, binary, build, call, narrow, this_machine, widen
+from compiled_kernel import (
+    COMPILERS,
+    assert_every_tunable_changes_the_binary,
+    build,
+    call,
+    narrow,
+    this_machine,
+    widen,
+)
 
 from kernelwright import codegen
 from kernelwright.codegen import pairs
@@ -12,7 +20,6 @@ from kernelwright.expr.nodes import Apply, Constant, Load, Parameter, walk
 from kernelwright.expr.powers import inverse_roots
 from kernelwright.model import Dtype, ScalarArgument, Signature, TensorArgument
 from kernelwright.problems.trace import trace
-from kernelwright.space import parse_declarations
 
 FAST = {"FLAGS": "-O1 -march=native"}
 F32, BF16 = Dtype.F32, Dtype.BF16
@@ -120,14 +127,7 @@ def test_tunables_keep_the_result(compiler, changes):
 
 def test_every_tunable_changes_the_binary():
     family = family_of(program_of("forces"))
-    space = parse_declarations(family.source)
-    first = dict(family.defaults[0])
-    reference = binary(family.source, tuple(first.items()), "g++").read_bytes()
-    for tunable in space.tunables:
-        if tunable.name not in ("CXX", "FLAGS"):
-            values = {**first, tunable.name: tunable.values[1]}
-            changed = binary(family.source, tuple(values.items()), "g++").read_bytes()
-            assert changed != reference, tunable.name
+    assert_every_tunable_changes_the_binary(family)
 
 
 def test_ties_go_to_the_first_and_not_a_number_wins():

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from compiled_kernel import COMPILERS, binary, build, call, narrow, this_machine, widen
+from compiled_kernel import (
+    COMPILERS,
+    assert_every_tunable_changes_the_binary,
+    build,
+    call,
+    narrow,
+    this_machine,
+    widen,
+)
 
 from kernelwright import codegen
 from kernelwright.codegen import stencil
@@ -13,7 +21,6 @@ from kernelwright.expr.nodes import Apply, walk
 from kernelwright.expr.stencil import Margin, match
 from kernelwright.model import Dtype, ScalarArgument, Signature, TensorArgument
 from kernelwright.problems.trace import trace
-from kernelwright.space import parse_declarations
 
 FAST = {"FLAGS": "-O1 -march=native"}
 F32, BF16 = Dtype.F32, Dtype.BF16
@@ -110,13 +117,7 @@ def test_tunables_keep_the_result(compiler, changes):
 
 def test_every_tunable_changes_the_binary():
     family = family_of(program_of("heat"))
-    first = dict(family.defaults[0])
-    reference = binary(family.source, tuple(first.items()), "g++").read_bytes()
-    for tunable in parse_declarations(family.source).tunables:
-        if tunable.name not in ("CXX", "FLAGS"):
-            values = {**first, tunable.name: tunable.values[1]}
-            changed = binary(family.source, tuple(values.items()), "g++").read_bytes()
-            assert changed != reference, tunable.name
+    assert_every_tunable_changes_the_binary(family)
 
 
 def test_margins():

@@ -3,14 +3,21 @@
 import numpy as np
 import pytest
 import torch.nn.functional as F
-from compiled_kernel import COMPILERS, binary, build, call, narrow, this_machine, widen
+from compiled_kernel import (
+    COMPILERS,
+    assert_every_tunable_changes_the_binary,
+    build,
+    call,
+    narrow,
+    this_machine,
+    widen,
+)
 
 from kernelwright.codegen import windows
 from kernelwright.expr import evaluate, skeleton
 from kernelwright.expr.windows import match
 from kernelwright.model import Dtype, ScalarArgument, Signature, TensorArgument
 from kernelwright.problems.trace import trace
-from kernelwright.space import parse_declarations
 
 FAST = {"FLAGS": "-O1 -march=native"}
 F32, BF16 = Dtype.F32, Dtype.BF16
@@ -101,13 +108,7 @@ def test_tunables_keep_the_result(compiler, changes):
 
 def test_every_tunable_changes_the_binary():
     family = family_of(program_of("two_branches"))
-    first = dict(family.defaults[0]) | FAST
-    reference = binary(family.source, tuple(first.items()), "g++").read_bytes()
-    for tunable in parse_declarations(family.source).tunables:
-        if tunable.name not in ("CXX", "FLAGS"):
-            values = {**first, tunable.name: tunable.values[1]}
-            changed = binary(family.source, tuple(values.items()), "g++").read_bytes()
-            assert changed != reference, tunable.name
+    assert_every_tunable_changes_the_binary(family)
 
 
 def test_a_window_inside_of_another_is_folded():

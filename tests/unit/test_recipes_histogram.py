@@ -3,14 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from compiled_kernel import COMPILERS, binary, build, call, this_machine
+from compiled_kernel import (
+    COMPILERS,
+    assert_every_tunable_changes_the_binary,
+    build,
+    call,
+    this_machine,
+)
 
 from kernelwright import codegen, recipes
 from kernelwright.expr import operations, skeleton
 from kernelwright.expr.scatter import match, scatters
 from kernelwright.model import Dtype, ScalarArgument, Signature, TensorArgument
 from kernelwright.problems.trace import trace
-from kernelwright.space import parse_declarations
 
 FAST = {"FLAGS": "-O1 -march=native"}
 BINS = ScalarArgument("bins", "int")
@@ -116,14 +121,7 @@ def test_computed_keys_and_shares():
 
 def test_every_tunable_changes_the_binary():
     family = family_of(traced(FORMS["bincount"], Dtype.I32))
-    base = dict(family.defaults[0]) | FAST
-    plain = binary(family.source, tuple(base.items()), "g++").read_bytes()
-    for tunable in parse_declarations(family.source).tunables:
-        if tunable.name in ("CXX", "FLAGS"):
-            continue
-        other = next(v for v in tunable.values if v != base[tunable.name])
-        changed = binary(family.source, tuple((base | {tunable.name: other}).items()), "g++")
-        assert changed.read_bytes() != plain, tunable.name
+    assert_every_tunable_changes_the_binary(family)
 
 
 def test_a_scattered_sum_is_counted_by_its_sources():

@@ -4,7 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from compiled_kernel import COMPILERS, binary, build, call, narrow, this_machine, widen
+from compiled_kernel import (
+    COMPILERS,
+    assert_every_tunable_changes_the_binary,
+    build,
+    call,
+    narrow,
+    this_machine,
+    widen,
+)
 
 from kernelwright import recipes
 from kernelwright.expr import Apply, Constant, Program
@@ -108,12 +116,4 @@ def test_weights_that_change_at_every_call_are_left_to_others(program):
 
 def test_every_tunable_changes_the_binary(program):
     family = family_of(program, Dtype.BF16)
-    base = dict(family.defaults[0]) | FAST
-    plain = binary(family.source, tuple(base.items()), COMPILERS[0]).read_bytes()
-    for tunable in parse_declarations(family.source).tunables:
-        if tunable.name in ("CXX", "FLAGS"):
-            continue
-        other = next(v for v in tunable.values if v != base[tunable.name])
-        values = base | {tunable.name: other}
-        changed = binary(family.source, tuple(values.items()), COMPILERS[0])
-        assert changed.read_bytes() != plain, tunable.name
+    assert_every_tunable_changes_the_binary(family)

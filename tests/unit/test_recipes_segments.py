@@ -3,14 +3,21 @@
 import numpy as np
 import pytest
 import torch
-from compiled_kernel import COMPILERS, binary, build, call, narrow, this_machine, widen
+from compiled_kernel import (
+    COMPILERS,
+    assert_every_tunable_changes_the_binary,
+    build,
+    call,
+    narrow,
+    this_machine,
+    widen,
+)
 
 from kernelwright import codegen, recipes
 from kernelwright.expr import skeleton
 from kernelwright.expr.segments import match
 from kernelwright.model import Dtype, Signature, TensorArgument
 from kernelwright.problems.trace import trace
-from kernelwright.space import parse_declarations
 
 FAST = {"FLAGS": "-O1 -march=native"}
 SIGNATURE = Signature(
@@ -128,11 +135,4 @@ def test_a_scatter_without_order_does_not_match():
 
 def test_every_tunable_changes_the_binary():
     family = family_of(traced(), Dtype.F32)
-    base = dict(family.defaults[0]) | FAST
-    plain = binary(family.source, tuple(base.items()), "g++").read_bytes()
-    for tunable in parse_declarations(family.source).tunables:
-        if tunable.name in ("CXX", "FLAGS"):
-            continue
-        other = next(v for v in tunable.values if v != base[tunable.name])
-        changed = binary(family.source, tuple((base | {tunable.name: other}).items()), "g++")
-        assert changed.read_bytes() != plain, tunable.name
+    assert_every_tunable_changes_the_binary(family)

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from compiled_kernel import COMPILERS, binary, build, call, narrow, this_machine, widen
+from compiled_kernel import (
+    COMPILERS,
+    assert_every_tunable_changes_the_binary,
+    build,
+    call,
+    narrow,
+    this_machine,
+    widen,
+)
 
 from kernelwright import codegen, recipes
 from kernelwright.codegen.plain import plain_kernel
@@ -11,7 +19,6 @@ from kernelwright.expr import skeleton
 from kernelwright.expr.selection import match
 from kernelwright.model import Dtype, Family, Lineage, ScalarArgument, Signature, TensorArgument
 from kernelwright.problems.trace import trace
-from kernelwright.space import parse_declarations
 
 FAST = {"FLAGS": "-O1 -march=native"}
 SIGNATURE = Signature(
@@ -152,11 +159,4 @@ def test_other_programs_do_not_match(function):
 
 def test_every_tunable_changes_the_binary():
     family = family_of(traced(), Dtype.F32)
-    base = dict(family.defaults[0]) | FAST
-    plain = binary(family.source, tuple(base.items()), "g++").read_bytes()
-    for tunable in parse_declarations(family.source).tunables:
-        if tunable.name in ("CXX", "FLAGS"):
-            continue
-        other = next(v for v in tunable.values if v != base[tunable.name])
-        changed = binary(family.source, tuple((base | {tunable.name: other}).items()), "g++")
-        assert changed.read_bytes() != plain, tunable.name
+    assert_every_tunable_changes_the_binary(family)

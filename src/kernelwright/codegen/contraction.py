@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from math import ceil, prod
 
 from kernelwright.codegen.assemble import (
@@ -229,6 +230,12 @@ def matrix_unit_tunables(
     return Tunables(choices, ("PACK_B != 2 or ORDER == 0",), departures)
 
 
+@lru_cache(maxsize=8)
+def _flattened(program: Program) -> FlatContraction | None:
+    plan = match(program)
+    return None if plan is None else lower(plan, program.signature)
+
+
 def predicted_us(
     values: Values, program: Program, sizes: Mapping[str, int], dtype: Dtype, machine: Machine
 ) -> float:
@@ -237,10 +244,9 @@ def predicted_us(
     A register tile of MR x NV vectors does MR * NV multiply-adds and MR + NV loads per step of k,
     two of each per cycle; tiles at the edges are computed whole, and the slowest thread counts.
     """
-    plan = match(program)
-    if plan is None:
+    flat = _flattened(program)
+    if flat is None:
         return float("inf")
-    flat = lower(plan, program.signature)
     m, n = _size(flat.rows, sizes), _size(flat.columns, sizes)
     k, batch = _size(flat.depth, sizes), _size(flat.batch, sizes)
     on_unit = "MR" not in values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 
 from kernelwright.codegen.assemble import INCLUDES, Tunables, Values, indent
@@ -49,6 +50,7 @@ def families(
     return (Family(name, "cpp", entry, source, Lineage("recipe", note=name), tunables.defaults()),)
 
 
+@lru_cache(maxsize=8)
 def _planned(program: Program) -> tuple[Staged, RowwisePlan | None]:
     """The plan of a program, of one with kept row values where it has none as it is."""
     plan = match(program)
