@@ -209,8 +209,9 @@ def plan_tunables(
     if "AHEAD" in features:
         choices["AHEAD"] = (1, 0)
     if "PREFETCH" in features:
-        ahead = (1024, 0) if plan.pointwise or "ROWS" in features else (0, 1024)
-        choices["PREFETCH"] = (*ahead, 512, 2048, 4096)
+        first = 1024 if plan.pointwise or "ROWS" in features else 4096
+        others = (n for n in (0, 1024, 512, 2048, 4096) if n != first)
+        choices["PREFETCH"] = (first, *others)
     compilers = sorted((t.name for t in machine.toolchains), key=lambda n: ("clang" not in n, n))
     if compilers:
         choices["CXX"] = tuple(compilers)
@@ -239,9 +240,12 @@ def _departures(choices: Mapping[str, tuple[TunableValue, ...]]) -> tuple[Values
 def _leaves_cache(
     program: Program, dtype: Dtype, machine: Machine, sizes: Mapping[str, int]
 ) -> bool:
-    """Whether the outputs exceed what the last level would hold for a next reader."""
+    """Whether the outputs exceed what the last level would hold for a next reader.
+
+    Of a level of hundreds of megabytes a guest with few cores has no more than its share.
+    """
     written = sum(t.nbytes(sizes, dtype) for t in program.signature.outputs)
-    return written > max(machine.l2_bytes, machine.l3_bytes // 16)
+    return written > max(machine.l2_bytes, min(machine.l3_bytes // 16, machine.cores << 22))
 
 
 # -- prediction --------------------------------------------------------------------------------
@@ -269,7 +273,7 @@ def predicted_us(
     )
     bandwidth = (machine.copy_gbs or 10.0 * machine.cores) * 1e3
     ahead = values.get("PREFETCH", 0)
-    memory = traffic / bandwidth * (0.97 if ahead in (512, 1024, 2048) else 1.0)
+    memory = traffic / bandwidth * (0.97 if ahead in (512, 1024, 2048, 4096) else 1.0)
     compute = _compute_us(values, plan, sizes, machine)
     # a row in several sweeps leaves memory idle in between, unless the next row is on its way
     apart = not plan.pointwise and values.get("AHEAD", 1) == 0
