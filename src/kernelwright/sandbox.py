@@ -86,6 +86,9 @@ class View:
     """How much /tmp holds, in memory."""
     folder: Path = field(default=Path("/"))
     """Working folder."""
+    separates: bool = False
+    """It may make namespaces in its sandbox: a process of ours that runs nothing of anybody
+    else's, and whose children keep no capability."""
 
 
 def confine(command: Sequence[str], view: View, info_fd: int | None = None) -> list[str]:
@@ -103,6 +106,8 @@ def confine(command: Sequence[str], view: View, info_fd: int | None = None) -> l
     arguments = [_bubblewrap() or "bwrap", "--unshare-all", "--die-with-parent"]
     if info_fd is not None:
         arguments += ["--info-fd", str(info_fd)]
+    if view.separates:
+        arguments += ["--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"]
     if view.system:
         for path in _SYSTEM:
             arguments += ["--ro-bind-try", path, path]

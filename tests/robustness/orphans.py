@@ -1,6 +1,6 @@
 """Starts short process trees, kills their starter at moments that are swept, and says what is left.
 
-    python orphans.py compiler|worker|frozen TRIES CACHE
+    python orphans.py compiler|worker|frozen|server|forked TRIES CACHE
 
 A program of its own, because it adopts orphans and forks.
 """
@@ -15,11 +15,14 @@ from pathlib import Path
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent / "unit")]
 
-from execution_support import built, source, started
+from execution_support import THREADS, built, source, started, toolchains
 from faults import descendants
 from kills import orphans_adopted, reap
 
-from kernelwright.execution import Arena
+from kernelwright.build import PythonBuilder
+from kernelwright.execution import Arena, Limits, Worker
+from kernelwright.execution.fork_server import close_fork_servers
+from kernelwright.model import Candidate, Dtype, Signature, TensorArgument
 from kernelwright.sandbox import View, run_confined
 
 _LAST_MS = 12.0
@@ -53,11 +56,23 @@ def die_after(milliseconds: float) -> None:
     subprocess.Popen.__init__ = killed
 
 
+def forked(cache: Path, arenas: list[Arena]) -> Worker:
+    """A worker of a Python kernel, by way of a fork server."""
+    builder = PythonBuilder(toolchains(), cache)
+    artifact = builder.build(Candidate("python", "kernel", "def kernel(x, *, N): pass\n"))
+    signature = Signature((), (TensorArgument("x", ("N",)),))
+    host = builder.host(artifact, signature, Dtype.F32)
+    return Worker.start(artifact.path, "kernel", host, arenas, THREADS, Limits())
+
+
 def main(kind: str, tries: int, cache: Path) -> None:
     """Print one line for each try after which something was left."""
     artifact = built(cache, source("return 0;"))
     with Arena("warm", 4096) as arena:
         started(artifact, [arena], cache).close()  # everything is built
+        if kind in ("server", "forked"):
+            forked(cache, [arena]).close()
+            close_fork_servers()
     with orphans_adopted():
         for number in range(tries):
             name = f"lost{os.getpid()}x{number}"
@@ -69,7 +84,12 @@ def main(kind: str, tries: int, cache: Path) -> None:
                     if kind == "frozen":
                         started(artifact, [arena], cache).freeze()
                         os.kill(os.getpid(), signal.SIGKILL)
+                    if kind == "forked":
+                        forked(cache, [arena]).freeze()
+                        os.kill(os.getpid(), signal.SIGKILL)
                     die_after(moment)
+                    if kind == "server":
+                        forked(cache, [arena])
                     if kind == "worker":
                         started(artifact, [arena], cache)
                     else:

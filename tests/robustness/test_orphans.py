@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from kills import shared_memory
 
+KINDS = [("compiler", 40), ("worker", 25), ("frozen", 3), ("server", 8), ("forked", 2)]
 
-@pytest.mark.parametrize(("kind", "tries"), [("compiler", 40), ("worker", 25), ("frozen", 3)])
+
+@pytest.mark.parametrize(("kind", "tries"), KINDS)
 def test_nothing_outlives_its_starter(tmp_path, kind, tries):
     """Without `sandbox.Tie` a compiler lives on, with its sandbox, after a third of the tries."""
     script, shared = Path(__file__).with_name("orphans.py"), shared_memory()

@@ -1,5 +1,7 @@
 """Candidates in Python: built, called and judged like those in C++."""
 
+import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -11,6 +13,7 @@ from kernelwright.cli import main
 from kernelwright.errors import CandidateError
 from kernelwright.evaluation import Judge, JudgeSettings
 from kernelwright.execution import Arena, Call, CallReport, Failure, Limits, Pointer, Worker
+from kernelwright.execution.fork_server import _servers  # pyright: ignore
 from kernelwright.machine import probe
 from kernelwright.model import (
     Candidate,
@@ -211,6 +214,23 @@ def test_wrong_kernels_are_rejected_with_stage_reason_and_words(judge, name):
         assert word in verdict.diagnostic
     assert "host.py" not in verdict.diagnostic
     assert "site-packages/" not in verdict.diagnostic
+
+
+@pytest.mark.skipif(probe().isolation != "sandbox", reason="workers are forked in a sandbox only")
+def test_a_verdict_survives_the_death_of_the_fork_server(judge, monkeypatch):
+    """The call that it interrupts is made once more, by a worker of a new server."""
+    real, killed = Worker.call, list[int]()
+
+    def struck(worker, *arguments, **options):
+        if not killed:
+            (server,) = [server for server in _servers.running.values() if server.alive]
+            killed.append(server.pid)
+            os.killpg(server.pid, signal.SIGKILL)
+        return real(worker, *arguments, **options)
+
+    monkeypatch.setattr(Worker, "call", struck)
+    assert isinstance(screened(judge, rms_norm(), WIDE=1), Measured)
+    assert killed
 
 
 def test_a_duel_with_a_kernel_in_cpp(judge):

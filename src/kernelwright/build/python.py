@@ -134,17 +134,18 @@ class PythonBuilder:
         python = interpreter()
         library = build_python_runtime(self.toolchains[0])
         program = _published_program()
+        places = {"paths": python.paths, "withheld": WITHHELD}
         facts = {
-            "paths": python.paths,
-            "withheld": WITHHELD,
             "tensors": [[t.name, t.dims, t.resolve(dtype)] for t in signature.tensors],
             "dimensions": signature.dimensions,
             "scalars": [[s.name, s.kind] for s in signature.scalars],
         }
-        command = (str(python.program), "-I", "-S", "-B", str(program), str(library))
+        server = (str(python.program), "-I", "-S", "-B", str(program), str(library))
+        server = (*server, json.dumps(places))
+        command = (*server, json.dumps(facts))
         visible = (program, library, *python.library, *python.packages)
         clock = build_clock(self.toolchains[0])
-        return Host((*command, json.dumps(facts)), clock, visible, python.hidden, _KEEP_MEMORY)
+        return Host(command, clock, visible, python.hidden, _KEEP_MEMORY, server)
 
     def _plan(self, candidate: Candidate) -> _Plan | Rejected:
         missing = self.available()

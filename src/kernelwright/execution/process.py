@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from kernelwright.errors import HarnessError
-from kernelwright.sandbox import Tie, end_group, processes_beside
+from kernelwright.execution.leader import Forked, Started, output_file, start
+from kernelwright.model import Host
+from kernelwright.sandbox import processes_beside, real_paths
 
 _FIRST_LOOK_MS = 50
 _NEXT_LOOK_MS = 250
@@ -136,31 +138,29 @@ class Bracket:
 
 @dataclass(slots=True)
 class Child:
-    """A child in a session of its own, its output in a memory file of bounded size.
+    """A process in a session of its own, its output in a memory file of bounded size.
 
-    `pid` is the process that does the work: the child itself, or the one inside the sandbox.
+    `pid` is the process that does the work: the leader itself, or the one inside the sandbox.
     """
 
-    process: subprocess.Popen[bytes]
+    process: Started | Forked
     output_fd: int
     go_fd: int
     done_fd: int
-    tie: Tie
     pid: int = 0
     frozen: bool = False
     _descriptors: list[int] = field(default_factory=list[int])
     _poll: select.poll = field(default_factory=select.poll)
 
     def __post_init__(self) -> None:
-        pidfd = os.pidfd_open(self.process.pid)
-        self._descriptors = [self.output_fd, self.go_fd, self.done_fd, pidfd]
+        self._descriptors = [self.output_fd, self.go_fd, self.done_fd]
         self._poll.register(self.done_fd, select.POLLIN)
-        self._poll.register(pidfd, select.POLLIN)
+        self._poll.register(self.process.end_fd, select.POLLIN)
         self.pid = self.pid or self.process.pid
 
     @property
     def running(self) -> bool:
-        """Whether the direct child has not ended."""
+        """Whether it has not ended."""
         return self.process.poll() is None
 
     def go(self) -> None:
@@ -194,7 +194,7 @@ class Child:
         (The shell that ties it to us holds what it inherits.)
         """
         poll = select.poll()
-        for fd in (connection.fileno(), self._descriptors[-1]):
+        for fd in (connection.fileno(), self.process.end_fd):
             poll.register(fd, select.POLLIN)
         return any(fd == connection.fileno() for fd, _ in poll.poll(1000 * timeout_s))
 
@@ -209,7 +209,7 @@ class Child:
         found = (ctypes.c_int64 * 4)()
         pause = int(min(_FIRST_LOOK_MS, timeout_s * 1000))
         cpu = int(places(1).strip("{}"))
-        sources = (self.go_fd, self.done_fd, self._descriptors[-1])
+        sources = (self.go_fd, self.done_fd, self.process.end_fd)
         runnable = self.runnable_ns()
         with _own_schedstat() as schedstat:
             ready = _native_clock(clock)(*sources, pause, cpu, schedstat, found)
@@ -293,8 +293,7 @@ class Child:
     def close(self) -> None:
         """Kill the group, reap the child, close every descriptor."""
         if self._descriptors:
-            end_group(self.process)
-            self.tie.close()
+            self.process.close()
             _remove_registration(self.pid)
             for fd in self._descriptors:
                 os.close(fd)
@@ -322,27 +321,14 @@ def spawn(
     Raises:
         HarnessError: it cannot be started.
     """
-    output = os.memfd_create("kernelwright-output", os.MFD_CLOEXEC)
-    append = os.open(f"/proc/self/fd/{output}", os.O_RDWR | os.O_APPEND)
-    os.close(output)
-    tie = Tie()
+    output = output_file()
     try:
-        process = subprocess.Popen(
-            tie.command(command),
-            stdin=subprocess.DEVNULL,
-            stdout=append,
-            stderr=append,
-            env=dict(env),
-            pass_fds=[*descriptors, fds.go, fds.done, tie.read_fd],
-            start_new_session=True,
-        )
+        process = start(command, [*descriptors, fds.go, fds.done], dict(env), output)
     except OSError as error:
-        os.close(append)
+        os.close(output)
         fds.close()
-        tie.close()
         raise HarnessError(f"{command[0]} cannot be started: {error}") from error
-    tie.started()
-    return Child(process, append, fds.go, fds.done, tie)
+    return Child(process, output, fds.go, fds.done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +363,18 @@ def shared_libraries(program: str) -> tuple[str, ...]:
     if "not found" in done.stdout or not words:
         raise HarnessError(f"{program} cannot be loaded: {done.stdout}{done.stderr}")
     return tuple(dict.fromkeys(word for word in words if word.startswith("/")))
+
+
+def host_files(host: Host, *artifacts: Path) -> tuple[Path, ...]:
+    """All that a worker sees of the file system: host, artifacts and the libraries they load.
+
+    The vector mathematics library and both OpenMP runtimes are there whoever links them, so that
+    an artifact with the wrong one is told that it is not parallel rather than not loadable.
+    """
+    libraries = shared_libraries(host.command[0])
+    folders = dict.fromkeys(Path(path).parent for path in libraries)
+    extra = [d / n for d in folders for n in ("libmvec.so.1", "libgomp.so.1", "libomp.so.5")]
+    return real_paths([host.command[0], *artifacts, *libraries, *extra, *host.visible])
 
 
 def first_sender(ours: socket.socket) -> int:

@@ -25,7 +25,7 @@ from kernelwright.execution.process import (
 from kernelwright.execution.report import CallReport
 from kernelwright.execution.serve import CHANNEL_VARIABLE
 from kernelwright.execution.wire import MOST_DESCRIPTORS, receive_message, send_message
-from kernelwright.sandbox import View, confine, end_group, isolation
+from kernelwright.sandbox import View, confine, isolation
 
 _CALIBRATION_CALLS = 9
 _START_S = 120.0
@@ -243,7 +243,7 @@ class RoleProcess:
         return _PROCESSES + 16 * self.threads
 
     def _crowded(self) -> HarnessError:
-        end_group(self._require().process)  # at once: `_lost` waits for last words
+        self._require().process.kill()  # at once: `_lost` waits for last words
         return self._lost(f"it started more than {self._most_tasks} threads and processes")
 
     def _lost(self, what: str) -> HarnessError:

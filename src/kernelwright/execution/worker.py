@@ -14,18 +14,19 @@ from kernelwright.errors import HarnessError
 from kernelwright.execution import page as layout
 from kernelwright.execution.arena import Arena
 from kernelwright.execution.diagnose import Evidence, explain_end, explain_problem, oom_kills
+from kernelwright.execution.fork_server import fork_server
 from kernelwright.execution.page import Page
 from kernelwright.execution.process import (
     Channel,
     Child,
     first_sender,
+    host_files,
     role_environment,
-    shared_libraries,
     spawn,
 )
 from kernelwright.execution.report import Call, CallReport, Failure, Limits, Pointer
 from kernelwright.model import Host
-from kernelwright.sandbox import View, confine, isolation, real_paths
+from kernelwright.sandbox import View, confine, isolation
 
 DEFAULT_LIMITS = Limits()
 _CALIBRATION_CALLS = 9
@@ -99,20 +100,27 @@ class Worker:
 
     def _launch(self, artifact: Path, entry: str, host: Host, arenas: Sequence[Arena]) -> None:
         """Start the host; afterwards it has mapped everything and sleeps, with its limits on."""
+        environment = role_environment(self.threads, host.environment)
+        server = fork_server(host, environment)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours, theirs:
+        with ours, theirs, open(artifact, "rb") as file:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            view = View(read_only=_visible_files(host, artifact), hidden=host.hidden)
             channel = Channel.open()
             numbers = [theirs.fileno(), self._page_fd, channel.go, channel.done, self.threads]
             numbers += [self.limits.memory_bytes, self.limits.output_bytes]
-            lent = [_lent(arena) for arena in arenas]
-            command = [*host.command, *map(str, numbers), str(artifact), entry, *lent]
-            descriptors = [theirs.fileno(), self._page_fd, *(arena.fd for arena in arenas)]
-            confined = confine(command, view)
-            environment = role_environment(self.threads, host.environment)
-            self._child = spawn(confined, descriptors, environment, channel)
-            theirs.close()
+            place = str(artifact if server is None else file.fileno())
+            words = [*map(str, numbers), place, entry, *map(_lent, arenas)]
+            descriptors = [self._page_fd, *(arena.fd for arena in arenas)]
+            if server is None:
+                view = View(read_only=host_files(host, artifact), hidden=host.hidden)
+                command = confine([*host.command, *words], view)
+                inherited = [theirs.fileno(), *descriptors]
+                self._child = spawn(command, inherited, environment, channel)
+                theirs.close()
+            else:
+                words = [*host.command[len(host.server) :], *words]
+                given, ends = [*descriptors, file.fileno()], (ours, theirs)
+                self._child = server.fork(words, given, ends, channel, self.limits.start_s)
             if self._child.readable(ours, self.limits.start_s):
                 self._child.pid = first_sender(ours) or self._child.pid
         outcome = self._child.wait(self.limits.start_s)
@@ -347,15 +355,3 @@ class Worker:
 def _lent(arena: Arena) -> str:
     guards = ",".join(str(offset // mmap.PAGESIZE) for offset in arena.guards)
     return f"{arena.fd}:{arena.nbytes}:{int(not arena.sealed)}:{guards}"
-
-
-def _visible_files(host: Host, artifact: Path) -> tuple[Path, ...]:
-    """All that a worker sees of the file system: host, artifact and the libraries they load.
-
-    The vector mathematics library and both OpenMP runtimes are there whoever links them, so that
-    an artifact with the wrong one is told that it is not parallel rather than not loadable.
-    """
-    libraries = shared_libraries(host.command[0])
-    folders = dict.fromkeys(Path(path).parent for path in libraries)
-    extra = [d / n for d in folders for n in ("libmvec.so.1", "libgomp.so.1", "libomp.so.5")]
-    return real_paths([host.command[0], artifact, *libraries, *extra, *host.visible])

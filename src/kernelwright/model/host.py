@@ -21,3 +21,7 @@ class Host:
     """Folders inside visible ones that must look empty, but for what is visible inside them."""
     environment: FrozenMap[str, str] = field(default_factory=FrozenMap[str, str])
     """Beside what every timed process has."""
+    server: tuple[str, ...] = ()
+    """The first words of `command`, where with a socket's number instead of the others they start
+    a fork server: it forks a host for each connection that is sent to it, with all loaded that is
+    slow to load."""

@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 
 #include "host.hpp"
+#include "separate.hpp"
 
 namespace kernelwright {
 namespace {
@@ -98,3 +99,10 @@ extern "C" void kernelwright_serve(int (*load_candidate)(),
 extern "C" void kernelwright_fail(int problem, const char* text) {
     fail(host, static_cast<Problem>(problem), text);
 }
+
+// A fork server's part; see `separate.hpp`.
+extern "C" long kernelwright_separate() { return separate(); }
+
+extern "C" void kernelwright_watch(int connection, int worker) { watch(connection, worker); }
+
+extern "C" void kernelwright_own_memory() { own_memory(); }

@@ -1,10 +1,15 @@
 """The interpreter's half of the host of a Python candidate; `python_host.cpp` is the other.
 
-    python -I -S -B python_host.py LIBRARY FACTS SOCKET PAGE GO DONE THREADS … ARTIFACT ENTRY ARENA…
+    python -I -S -B python_host.py LIBRARY PLACES FACTS SOCKET PAGE GO … ARTIFACT ENTRY ARENA…
+    python -I -S -B python_host.py LIBRARY PLACES SERVER
 
-FACTS is JSON: `paths` (where packages lie), `withheld` (modules that do not exist for a kernel),
-`tensors` (name, dimension expressions and element type, inputs first), `dimensions` and `scalars`
-(name and kind). ARTIFACT is JSON too: `source` and `tunables`.
+PLACES and FACTS are JSON: `paths` (where packages lie) and `withheld` (modules that do not exist
+for a kernel); `tensors` (name, dimension expressions and element type, inputs first), `dimensions`
+and `scalars` (name and kind). ARTIFACT is the path or the descriptor of more: `source`, `tunables`.
+
+The second form is a fork server: it imports what is slow to import and forks a worker for each
+connection that arrives at the socket SERVER. What a worker is to do is received by that worker;
+the server itself never holds anything of a candidate, so that no other can find it there.
 
 This runs as a program of its own and imports nothing of ours. Everything that may run the
 candidate's code is called by the native half, the calls under its clock.
@@ -12,12 +17,16 @@ candidate's code is called by the native half, the calls under its clock.
 
 import contextlib
 import ctypes
+import fcntl
 import gc
+import importlib
 import inspect
 import json
 import linecache
 import math
 import os
+import signal
+import socket
 import sys
 import traceback
 import types
@@ -115,7 +124,8 @@ class Kernel:
 
     def load(self) -> int:
         """Import the module, find the entry and hold it against the call that it will get."""
-        with open(self._path, encoding="utf-8") as file:
+        path = int(self._path) if self._path.isdigit() else self._path
+        with open(path, encoding="utf-8") as file:
             artifact = json.load(file)
         source: str = artifact["source"]
         self._tunables = artifact["tunables"]
@@ -209,30 +219,115 @@ def _nothing(*_: Any, **__: Any) -> None:
     pass
 
 
+def _serve_forks(native: Any, number: int) -> list[str]:
+    """Fork a worker for each connection that arrives; returns in the worker alone, its words."""
+    for name in ("torch", "numpy", "numba"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    first = native.kernelwright_separate()
+    if first == 0:
+        os._exit(0)
+    error = -first if first < 0 else os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
+    if error:
+        sys.exit(f"no namespaces can be made: {os.strerror(error)}")
+    judge = socket.socket(fileno=number)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nothing stays of those that end
+    gc.collect()
+    gc.freeze()
+    judge.send(b"r")
+    while (number := _next_connection(judge)) >= 0:
+        if len(os.listdir("/proc/self/task")) != 1:
+            sys.exit("there is more than one thread: what the others hold, no fork could release")
+        process = native.kernelwright_separate()
+        if process == 0:
+            judge.close()
+            return _separated(native, number)
+        if process < 0:
+            sys.exit(f"no process can be forked: {os.strerror(-process)}")
+        os.close(number)
+    sys.exit(0)
+
+
+def _next_connection(judge: socket.socket) -> int:
+    """The descriptor that comes next; -1 when the judge is gone."""
+    _, descriptors, _, _ = socket.recv_fds(judge, 1, 1)
+    return descriptors[0] if descriptors else -1
+
+
+def _separated(native: Any, number: int) -> list[str]:
+    """The first process of new namespaces: fork the worker, which returns, and watch it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    connection = socket.socket(fileno=number)
+    connection.send(b"w")  # the judge is told by whom
+    worker = os.fork()
+    if worker:
+        _close_all_but({number})
+        native.kernelwright_watch(number, worker)
+    return _receive(connection)
+
+
+def _receive(connection: socket.socket) -> list[str]:
+    """The words of a command line; the descriptors in it get the numbers that they have there."""
+    _, (text, *_), _, _ = socket.recv_fds(connection, 1, 1)
+    with open(text, encoding="utf-8") as file:
+        asked = json.load(file)
+    numbers: list[int] = asked["descriptors"]
+    found: list[int] = []
+    while len(found) + 1 < len(numbers):
+        found += socket.recv_fds(connection, 1, 253)[1]
+    found.append(connection.detach())
+    free = max(*numbers, *found) + 1
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, free) for fd in found]
+    _close_all_but({0, 1, 2, *high})
+    for number, fd in zip(numbers, high, strict=True):
+        os.dup2(fd, number, inheritable=False)
+        os.close(fd)
+    os.dup2(1, 2)
+    return asked["words"]
+
+
+def _close_all_but(kept: set[int]) -> None:
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in kept:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+
+
 def main() -> None:
-    """Start, map, limit, serve; ends with the process."""
+    """Start alone, or forked from a server that starts here."""
     library_path, text, *rest = sys.argv[1:]
-    facts = json.loads(text)
-    encoded = [b"host", *(word.encode() for word in rest)]
-    words = (ctypes.c_char_p * len(encoded))(*encoded)
+    places = json.loads(text)
+    sys.path += places["paths"]
     # PyDLL: the interpreter's lock stays held, so that between calls no thread of the candidate
     # runs Python, and a call need not take the lock first.
     native = ctypes.PyDLL(library_path)
+    native.kernelwright_separate.restype = ctypes.c_long
+    if len(rest) == 1:
+        rest = _serve_forks(native, int(rest[0]))
+        native.kernelwright_own_memory()
+        if "numpy.random" in sys.modules:
+            sys.modules["numpy.random"].seed()  # siblings do not draw the same; `random` knows
+    _work(native, places["withheld"], *rest)
+
+
+def _work(native: Any, withheld: Sequence[str], text: str, *rest: str) -> None:
+    """Map, limit, serve; ends with the process."""
+    encoded = [b"host", *(word.encode() for word in rest)]
+    words = (ctypes.c_char_p * len(encoded))(*encoded)
     status = native.kernelwright_greet(len(encoded), words)
     if status:
         sys.exit(status)
     native.kernelwright_fail.argtypes = (ctypes.c_int, ctypes.c_char_p)
-    sys.path += facts["paths"]
     try:
         import torch
 
         torch.set_num_threads(int(rest[4]))
         torch.set_grad_enabled(False)
-        arguments = Arguments(torch, facts)
+        arguments = Arguments(torch, json.loads(text))
         artifact, entry = rest[7:9]
         kernel = Kernel(arguments, artifact, entry, native.kernelwright_fail)
         import_hooks: list[Any] = sys.meta_path
-        import_hooks.insert(0, Withheld(facts["withheld"]))
+        import_hooks.insert(0, Withheld(withheld))
     except BaseException as error:
         problem = "".join(traceback.format_exception(error, limit=-_FRAMES))
         native.kernelwright_fail(_HOST_FAILED, problem[-_MOST_TEXT:].encode())
