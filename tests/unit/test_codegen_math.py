@@ -57,6 +57,28 @@ extern "C" void apply_{name}(const float* x, float* y, int64_t n) {{
     return ctypes.CDLL(str(programs.compile_source(source, folder, {"LANES": request.param})))
 
 
+@pytest.mark.parametrize("lanes", [4, 16])
+def test_the_rational_erf_errs_little_more_and_never_leaves_its_range(lanes, tmp_path):
+    text = f"""{INCLUDES}
+{paste({"erf", "load_floats", "store_floats"})}
+extern "C" void apply(const float* x, float* y, int64_t n) {{
+    constexpr simd::all_lanes lanes{{}};
+    for (int64_t i = 0; i < n; i += LANES)
+        simd::store(y + i, simd::erf(simd::load(x + i, lanes)), lanes);
+}}"""
+    values = {"LANES": lanes, "RATIONAL_ERF": 1}
+    library = ctypes.CDLL(str(programs.compile_source(text, tmp_path, values)))
+    x = points()
+    y = np.empty_like(x)
+    library.apply(*(ctypes.c_void_p(a.ctypes.data) for a in (x, y)), ctypes.c_int64(len(x)))
+    exact = np.vectorize(math.erf)(x.astype(np.float64))
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(x))
+    error = np.abs(y - exact) / np.maximum(np.spacing(np.abs(exact).astype(np.float32)), 2.0**-149)
+    assert np.nanmax(error) <= 7
+    assert np.nanmax(error[np.abs(x) < 1]) <= 3.5
+    assert np.nanmax(np.abs(y)) == 1
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_error_in_ulp(library, name):
     x = points()

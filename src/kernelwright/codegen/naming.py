@@ -25,7 +25,8 @@ from kernelwright.model import Signature, TensorArgument
 
 _WORDS = (
     # what the generated code itself uses
-    "LANES UNROLL STREAM CACHE_ROW ROWS PREFETCH AHEAD INLINED MAX_TEAM CXX FLAGS INFINITY NAN "
+    "LANES UNROLL STREAM CACHE_ROW ROWS PREFETCH AHEAD RATIONAL_ERF INLINED MAX_TEAM CXX FLAGS "
+    "INFINITY NAN "
     "simd lanes acc nth lane mine split leader turn team scratch part row base block begin end "
     "floats kept_row prepared workspace workspace_bytes stream kernel "
     # C++ and its library in the global namespace

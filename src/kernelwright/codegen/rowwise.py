@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
@@ -15,7 +15,7 @@ from kernelwright.codegen.naming import RESERVED, without_reserved
 from kernelwright.codegen.nests import NestWriter, kept_row_text
 from kernelwright.codegen.sweeps import sweeps
 from kernelwright.expr.integers import Integers
-from kernelwright.expr.nodes import Apply, Load, Program, free_axes, walk
+from kernelwright.expr.nodes import Apply, Load, Node, Program, free_axes, walk
 from kernelwright.expr.pretty import pretty
 from kernelwright.expr.rowwise import RowwisePlan, match, stride_of
 from kernelwright.expr.staging import Staged, stage
@@ -212,12 +212,21 @@ def plan_tunables(
         first = 1024 if plan.pointwise or "ROWS" in features else 4096
         others = (n for n in (0, 1024, 512, 2048, 4096) if n != first)
         choices["PREFETCH"] = (first, *others)
+    if any(isinstance(node, Apply) and node.op == "erf" for node in _computed(plan)):
+        choices["RATIONAL_ERF"] = (1, 0)
     compilers = sorted((t.name for t in machine.toolchains), key=lambda n: ("clang" not in n, n))
     if compilers:
         choices["CXX"] = tuple(compilers)
     wide = " -mprefer-vector-width=512" if machine.vector_bits == 512 else ""
     choices["FLAGS"] = (f"-O3 -march=native{wide}",)
     return Tunables(choices, departures=_departures(choices))
+
+
+def _computed(plan: RowwisePlan) -> Iterator[Node]:
+    """All that is computed."""
+    for nest in plan.nests:
+        for sweep in sweeps(nest):
+            yield from walk(*sweep.roots)
 
 
 def _departures(choices: Mapping[str, tuple[TunableValue, ...]]) -> tuple[Values, ...]:
@@ -232,6 +241,8 @@ def _departures(choices: Mapping[str, tuple[TunableValue, ...]]) -> tuple[Values
     found += [{"UNROLL": choices["UNROLL"][1]}, {"LANES": choices["LANES"][1]}]
     if "STREAM" in choices:
         found += [{"STREAM": choices["STREAM"][1]}]
+    if "RATIONAL_ERF" in choices:
+        found += [{"RATIONAL_ERF": 0}]
     if "CXX" in choices:
         found += [{"CXX": choices["CXX"][-1]}]
     return tuple(found)
