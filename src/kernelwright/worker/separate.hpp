@@ -34,13 +34,14 @@ inline bool drop_capabilities() {
            syscall(SYS_capset, &header, none) == 0;
 }
 
-// Over the server's /proc and /dev/shm lie those of the new namespaces. 0, or an error number.
+// Over the server's /proc and /dev/shm lie those of the new namespaces. /proc is read-only, since a
+// superuser's worker owns the files with which the whole system is steered. 0, or an error number.
 inline int look_alone() {
     constexpr unsigned long harmless = MS_NOSUID | MS_NODEV;
     const bool alone =
         prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && setsid() > 0 &&
         mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
-        mount("proc", "/proc", "proc", harmless | MS_NOEXEC, nullptr) == 0 &&
+        mount("proc", "/proc", "proc", harmless | MS_NOEXEC | MS_RDONLY, nullptr) == 0 &&
         mount("tmpfs", "/dev/shm", "tmpfs", harmless, "mode=0755,size=65536") == 0 &&
         drop_capabilities();
     return alone ? 0 : errno;
