@@ -111,11 +111,15 @@ def _points_of(family: FamilyView) -> Iterator[Request]:
 
 
 def openings(families: tuple[FamilyView, ...], most: int | None = None) -> list[Request]:
-    """The families' defaults: everyone's first, by predicted time, then everyone's second, ..."""
+    """The families' defaults: everyone's first, then everyone's second, ...
+
+    Families without a model of their time come before those with one, which are ordered by it:
+    they are a user's own kernel, recipes and generators of something narrower than loops.
+    """
     depth = max((len(family.defaults) for family in families), default=0)
     found: list[Request] = []
     for place in range(depth if most is None else min(depth, most)):
         row = [(f.predicted(f.defaults[place]), f) for f in families if place < len(f.defaults)]
-        row.sort(key=lambda pair: float("inf") if pair[0] is None else pair[0])
+        row.sort(key=lambda pair: float("-inf") if pair[0] is None else pair[0])
         found += [Request(family.identity, family.defaults[place]) for _, family in row]
     return found
