@@ -24,8 +24,8 @@ from kernelwright.model import (
 from kernelwright.roofline import Rates, memory_rate
 
 SOURCE = Path(__file__).parent / "roof.cpp"
-_MODES = {"read": (0, 1), "copy": (1, 2), "triad": (2, 3), "write": (3, 1)}
-"""Mode number and how many arrays it moves."""
+_MODES = {"read": (0, (0,)), "copy": (1, (0, 2)), "triad": (2, (0, 1, 2)), "write": (3, (2,))}
+"""Mode number and which of the three arrays it moves."""
 _KINDS = ("read", "copy", "triad", "write")
 _STREAMS = (1, 2, 4, 8)
 _ARITHMETIC = {"fma": 4, "bf16 products": 5}
@@ -121,7 +121,7 @@ class RoofProbe:
                     self._streams[kind] = streams
                     rates[streams] = max(self._rate(kind) for _ in range(3))
                 best = max(rates, key=rates.__getitem__)
-                wanted = rates[best] * 1e6 * self.probe_ms / _MODES[kind][1]
+                wanted = rates[best] * 1e6 * self.probe_ms / len(_MODES[kind][1])
                 self._tuned[kind] = best, int(min(max(wanted, 4 << 20), self._nbytes // 2))
             self._streams[kind], self._window[kind] = self._tuned[kind]
         for unit in _ARITHMETIC:
@@ -145,15 +145,15 @@ class RoofProbe:
     def _rate(self, kind: str) -> float:
         """GB/s of one streaming probe over the next part of the arrays."""
         window = self._window[kind] // _ALIGN * _ALIGN
+        mode, used = _MODES[kind]
         if self._offset + window > self._nbytes:
             self._offset = 0
-        mode, arrays = _MODES[kind]
         if self._evict is not None:
-            for arena in self._arenas[:3]:
-                self._evict(arena.view(self._offset, window))
+            for place in used:
+                self._evict(self._arenas[place].view(self._offset, window))
         us = self._run(self._offset, window // 4, mode, self._streams[kind])
         self._offset += window
-        return arrays * window / us / 1000
+        return len(used) * window / us / 1000
 
     def rates(self, kinds: Sequence[str] = _KINDS[:3]) -> dict[str, float]:
         """GB/s (bytes read plus bytes written) of each named probe, now; parks afterwards.
@@ -169,10 +169,8 @@ class RoofProbe:
 
     def measure(self, read_bytes: int, write_bytes: int) -> Rates:
         """What memory gives a workload now, at its mix of reads and writes."""
-        most_written = write_bytes > read_bytes
-        return memory_rate(
-            read_bytes, write_bytes, self.rates(_KINDS if most_written else _KINDS[:3])
-        )
+        kinds = _KINDS if write_bytes > read_bytes else _KINDS[:3] if write_bytes else _KINDS[:1]
+        return memory_rate(read_bytes, write_bytes, self.rates(kinds))
 
     def gflops(self, unit: str = "fma") -> float:
         """GFLOP/s of independent operations on all threads, now; parks afterwards.
