@@ -80,6 +80,8 @@ class View:
     hidden: tuple[Path, ...] = ()
     """Folders inside readable ones that look empty, but for what is readable inside them."""
     writable: tuple[Path, ...] = ()
+    devices: tuple[Path, ...] = ()
+    """Device files that it may read and write, such as those of a GPU."""
     system: bool = False
     """Also programs, libraries and headers of the system, and a private /tmp: for compilers."""
     scratch_bytes: int = 1 << 30
@@ -118,6 +120,8 @@ def confine(command: Sequence[str], view: View, info_fd: int | None = None) -> l
         arguments += ["--size", str(1 << 16), "--tmpfs", "/dev/shm"]  # LLVM's OpenMP wants it
     arguments += ["--proc", "/proc"]
     arguments += _mounts(view)
+    for path in view.devices:
+        arguments += ["--dev-bind", str(path), str(path)]
     for path in view.writable:
         arguments += ["--bind", str(path), str(path)]
     return [*arguments, "--remount-ro", "/", "--chdir", str(view.folder), "--", *command]

@@ -2,7 +2,14 @@ from functools import lru_cache
 
 import pytest
 
-from kernelwright.build import Builders, CppBuilder, PythonBuilder, discover_toolchains
+from kernelwright.build import (
+    Builders,
+    CppBuilder,
+    CudaBuilder,
+    PythonBuilder,
+    discover_toolchains,
+    find_toolkit,
+)
 from kernelwright.model import Candidate, FrozenMap
 from kernelwright.testing import samples
 from kernelwright.testing.builders import BuilderConformance, FakeBuilder
@@ -39,6 +46,26 @@ class TestPython(TestCpp):
 
     def bad(self):
         return Candidate("python", "kernel", "# first line\ndef unlucky_name(:\n")
+
+
+class TestCuda(TestCpp):
+    @pytest.fixture(autouse=True)
+    def _needs_nvcc(self):
+        if find_toolkit() is None:
+            pytest.skip("no CUDA toolkit here")
+
+    def make(self, cache):
+        return CudaBuilder(toolchains(), cache, "sm_90a")
+
+    def compiler(self):
+        return "nvcc"
+
+    def good(self, **values):
+        chosen = FrozenMap({"LANES": 8, "UNROLL": 2, "CXX": "nvcc", **values})
+        return Candidate("cuda", "kernel", samples.CUDA_SOURCE, chosen)
+
+    def bad(self):
+        return Candidate("cuda", "kernel", "// first line\n#error unlucky_name\n")
 
 
 class TestBuildersOnCpp(TestCpp):

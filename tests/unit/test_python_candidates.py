@@ -353,13 +353,15 @@ def test_a_kernel_file_is_a_family(tmp_path):
         CandidateError, match=r"one that is called mine or kernel; it defines one, other"
     ):
         own_kernel_family(path)
-    with pytest.raises(CandidateError, match=r"is triton, which nothing builds: only cpp, python"):
+    with pytest.raises(
+        CandidateError, match=r"is triton, which nothing builds: only cpp, cuda, python"
+    ):
         own_kernel_family(path, "triton")
 
 
 def test_a_language_that_nothing_builds_is_a_verdict(builders):
     candidate = Candidate("fortran", "kernel", "end")
-    assert "choose from cpp, python" in builders.supports(candidate)
+    assert "choose from cpp, cuda, python" in builders.supports(candidate)
     (verdict,) = builders.build_many([candidate]).values()
     assert isinstance(verdict, Rejected)
     assert verdict.reason is Reason.TOOLCHAIN_MISSING

@@ -6,8 +6,11 @@ Third parties register theirs under the entry-point group `kernelwright.builders
 from kernelwright.build.artifact import Artifact
 from kernelwright.build.builder import CppBuilder
 from kernelwright.build.cache import user_cache_folder
+from kernelwright.build.cuda import CudaBuilder
 from kernelwright.build.header import include_folder
+from kernelwright.build.nvcc import Toolkit, find_toolkit
 from kernelwright.build.protocol import Builder
+from kernelwright.build.ptxas import KernelResources
 from kernelwright.build.python import PythonBuilder
 from kernelwright.build.registry import Builders, builder_for, languages
 from kernelwright.build.runtime import build_clock, build_runtime
@@ -18,11 +21,15 @@ __all__ = [
     "Builder",
     "Builders",
     "CppBuilder",
+    "CudaBuilder",
+    "KernelResources",
     "PythonBuilder",
+    "Toolkit",
     "build_clock",
     "build_runtime",
     "builder_for",
     "discover_toolchains",
+    "find_toolkit",
     "include_folder",
     "languages",
     "user_cache_folder",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernelwright.build.ptxas import KernelResources
 from kernelwright.model import Language, Toolchain
 
 
@@ -24,3 +25,5 @@ class Artifact:
     binary_hash: str
     """SHA-256 of the file: two assignments with the same binary are the same kernel."""
     language: Language = "cpp"
+    resources: tuple[KernelResources, ...] = ()
+    """Of each CUDA kernel in it."""

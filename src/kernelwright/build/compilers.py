@@ -13,17 +13,25 @@ BASE_FLAGS = ("-std=c++17", "-fPIC", "-fopenmp")
 DEFAULT_FLAGS = "-O3 -march=native"
 PROBE_SOURCE = Path(__file__).parent / "probe.cpp"
 _PLACE = re.compile(
-    r"(?:In file included from |\s+from )?([^\s:][^:]*):(?:\d+|\s*Assembler messages)"
+    r"(?:In file included from |\s+from )?([^\s:(][^:(]*)"
+    r"(?::(?:\d+|\s*Assembler messages)|\(\d+\):)"
 )
-_KNOWN_FILE = re.compile(r"/usr/(local/)?(include|lib/(gcc|llvm|clang)[^/]*)/|/tmp/[\w-]+\.s$")
+_KNOWN_FILE = re.compile(
+    r"/usr/(local/)?(include|lib/(gcc|llvm|clang)[^/]*)/|/usr/local/cuda[^/]*/|/tmp/[\w-]+\.s$"
+)
 _WORDS_OF_FAILURE = ("virtual memory exhausted", "out of memory", "Killed signal")
 
 
 def compile_in(
-    folder: Path, toolchain_path: str, arguments: Sequence[str], timeout_s: float
+    folder: Path,
+    toolchain_path: str,
+    arguments: Sequence[str],
+    timeout_s: float,
+    more: Sequence[Path] = (),
 ) -> Outcome:
-    """Run the compiler in `folder`, the only place where it can write."""
-    readable = real_paths([*compiler_prefix(toolchain_path), include_folder(), PROBE_SOURCE.parent])
+    """Run the compiler in `folder`, the only place where it can write; it sees `more` as well."""
+    own = [include_folder(), PROBE_SOURCE.parent]
+    readable = real_paths([*compiler_prefix(toolchain_path), *own, *more])
     view = View(read_only=readable, writable=(folder,), system=True, folder=folder)
     return run_confined([toolchain_path, *arguments], view, timeout_s)
 

@@ -43,6 +43,18 @@ _STANDS_IN = re.compile(
     r"(omp|ompx|ompt|kmp|GOMP|GOACC|__kmpc|__kmp|_dl|_Unwind|__cxa|__gxx|__libc|kernelwright)_\w+"
     r"|(_Zn[wa]m|_Zd[la]Pvm?)(St11align_val_t)?(RKSt9nothrow_t)?"
 )
+_CUDA_RUNTIME = re.compile(
+    r"__cuda(RegisterFatBinary(End)?|UnregisterFatBinary|RegisterFunction|RegisterVar|InitModule"
+    r"|GetKernel|LaunchKernel(_ptsz)?|PushCallConfiguration|PopCallConfiguration)"
+    r"|cuda(LaunchKernel\w*|LaunchCooperativeKernel|GetLastError|PeekAtLastError|GetErrorString"
+    r"|GetErrorName|Func(Set|Get)\w+|Occupancy\w+|Mem(set|cpy)\w*Async|GetSymbol(Address|Size)"
+    r"|GetDevice|DeviceGetAttribute|GetDeviceProperties\w*|StreamCreate|StreamDestroy"
+    r"|StreamWaitEvent|StreamSynchronize|StreamIsCapturing|Event(Create\w*|Record\w*|Destroy))"
+)
+"""Launching, asking about the device, copying and waiting inside the device: no memory of its own,
+no other process's memory, no way to the rest of the driver."""
+_CUDA_NAMES = re.compile(r"(__)?cuda\w+|cu[A-Z]\w+")
+_CUDA_LIBRARY = re.compile(r"libcudart\.so(\.\d+)*")
 _OUR_PROBE = "kernelwright_probe_threads"
 _IRELATIVE = {62: 37, 183: 1032}
 """The relocation that calls a function, by machine: x86-64, AArch64."""
@@ -84,16 +96,17 @@ def load_code(path: Path) -> LoadCode:
     return LoadCode.of(SharedLibrary(path.read_bytes()))
 
 
-def inspect(path: Path, usual: LoadCode) -> str:
+def inspect(path: Path, usual: LoadCode, gpu: bool = False) -> str:
     """Why this library must not be loaded, a sentence a line; empty when nothing speaks against it.
 
     Args:
         path: the library.
         usual: `load_code` of a library that the same compiler built with the same flags.
+        gpu: it holds CUDA kernels, which are registered when it is loaded.
     """
     try:
         library = SharedLibrary(path.read_bytes())
-        found = list(dict.fromkeys(_findings(library, usual)))
+        found = list(dict.fromkeys(_findings(library, usual, gpu)))
     except (ValueError, struct.error, IndexError) as error:
         return f"the library cannot be read: {error}"
     if len(found) > _MOST_SHOWN:
@@ -101,7 +114,7 @@ def inspect(path: Path, usual: LoadCode) -> str:
     return "\n".join(found)
 
 
-def _findings(library: SharedLibrary, usual: LoadCode) -> Iterator[str]:
+def _findings(library: SharedLibrary, usual: LoadCode, gpu: bool) -> Iterator[str]:
     own = LoadCode.of(library)
     if (own.init, own.init_array) != (usual.init, usual.init_array) or own.preinit_array:
         yield (
@@ -124,16 +137,17 @@ def _findings(library: SharedLibrary, usual: LoadCode) -> Iterator[str]:
         if library.values(tag):
             yield f"it names {what} for the loader"
     for needed in library.texts(elf.DT_NEEDED):
-        if not _LIBRARIES.fullmatch(needed):
+        if not _LIBRARIES.fullmatch(needed) and not (gpu and _CUDA_LIBRARY.fullmatch(needed)):
             yield f"it needs the library {needed}; a kernel has the C, C++ and OpenMP libraries"
     for symbol in library.dynamic_symbols:
-        if not symbol.defined and not _may_use(symbol):
+        if not symbol.defined and not _may_use(symbol) and not (gpu and _may_cuda(symbol)):
             yield f"it uses '{symbol.name}'{_from(symbol)}, which {_why(symbol.name)}"
     if not library.symbols:
         yield "its symbol table has been removed"
     for symbol in library.symbols:
         name = symbol.name.partition("@")[0]
-        if symbol.defined and name != _OUR_PROBE and _stands_in(symbol, name):
+        stands_in = _stands_in(symbol, name) or (gpu and bool(_CUDA_NAMES.fullmatch(name)))
+        if symbol.defined and name != _OUR_PROBE and stands_in:
             yield f"it defines '{name}', a name of a system library or of the judge: rename it"
 
 
@@ -154,7 +168,18 @@ def _may_use(symbol: Symbol) -> bool:
     return bool(_ALL_OF.fullmatch(symbol.library))
 
 
+def _may_cuda(symbol: Symbol) -> bool:
+    """The toolkit's own code registers kernels when it is loaded, and forgets them at the end."""
+    return symbol.name == "__cxa_atexit" or bool(_CUDA_RUNTIME.fullmatch(symbol.name))
+
+
 _WHYS = (
+    (
+        r"cudaStreamCreate.+",
+        "makes a stream that does not wait for the default one (take cudaStreamCreate)",
+    ),
+    (r"cuda(Malloc|Free|Host|Ipc|MemPool|Import|Export).*", "allocates or shares memory"),
+    (r"cuda.*|cu[A-Z].*", "is not among the CUDA functions that kernels may use"),
     (r".*(dlopen|dlsym|dlmopen|dlvsym|dl_iterate).*", "looks up code while it runs"),
     (r".*(system|popen|exec|fork|spawn|clone|kill|ptrace|wait).*", "concerns other processes"),
     (r".*(thread|futex|condition_variable|6thread).*", "starts or ends threads outside OpenMP"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kernelwright.build.artifact import Artifact
 from kernelwright.build.builder import CppBuilder
+from kernelwright.build.cuda import CudaBuilder
 from kernelwright.build.protocol import Builder
 from kernelwright.build.python import PythonBuilder
 from kernelwright.errors import UserError
@@ -25,6 +26,7 @@ GROUP = "kernelwright.builders"
 """Entry points of this group are named as their language; they are called as ours are."""
 _OURS: dict[Language, Callable[[Sequence[Toolchain], Path], Builder]] = {
     "cpp": CppBuilder,
+    "cuda": CudaBuilder,
     "python": PythonBuilder,
 }
 
@@ -39,7 +41,7 @@ def builder_for(language: Language, toolchains: Sequence[Toolchain], cache: Path
     """The builder of a language.
 
     Args:
-        language: `cpp`, `python`, or an installed one.
+        language: `cpp`, `cuda`, `python`, or an installed one.
         toolchains: compilers that may be used.
         cache: folder of the artifacts.
 

@@ -2,16 +2,19 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from kernelwright.build.cache import disk_trouble, user_cache_folder
 from kernelwright.build.compilers import compile_in, diagnostics
+from kernelwright.build.nvcc import Toolkit, for_architecture
 from kernelwright.errors import HarnessError
 from kernelwright.model import Toolchain, content_hash
+from kernelwright.sandbox import Outcome
 
 _SOURCES = Path(__file__).parent.parent / "worker"
+_FLAGS = ("-std=c++17", "-fPIC", "-O2", "-Wall", "-o", "runtime")
 
 
 def build_runtime(toolchain: Toolchain, cache: Path | None = None) -> Path:
@@ -44,26 +47,76 @@ def build_clock(toolchain: Toolchain) -> Path:
     return _built(toolchain, ("-shared", "clock.cpp"), "-clock.so", None)
 
 
+def build_cuda_runtime(
+    toolkit: Toolkit, toolchain: Toolchain, architecture: str, cache: Path | None = None
+) -> Path:
+    """Path of the worker's host program for CUDA artifacts.
+
+    It loads the toolkit's own runtime library, which the artifact then shares.
+
+    Args:
+        toolkit: has nvcc.
+        toolchain: compiles the host's part.
+        architecture: what its own kernels are compiled for, such as `sm_90a`.
+        cache: folder; default: the user's.
+
+    Raises:
+        HarnessError: it does not compile.
+    """
+    folder = toolkit.runtime_folder
+    arguments = (
+        for_architecture(architecture), "-std=c++17", "-O2", "-cudart=shared",
+        f"-ccbin={toolchain.path}", f"-Xlinker=-rpath={folder}", "-o", "runtime",
+        "cuda_host.cu", "-ldl",
+    )  # fmt: skip
+    stamp = str(os.stat(toolkit.nvcc).st_mtime_ns)
+    key = (*arguments, toolkit.nvcc, toolkit.version, toolchain.version, stamp)
+
+    def run(scratch: Path) -> Outcome:
+        return toolkit.run(scratch, arguments, 120)
+
+    return _published(_texts("*.[ch]pp", "*.cu"), key, "-cuda", cache, run, toolkit.version)
+
+
 def _built(
     toolchain: Toolchain, arguments: tuple[str, ...], suffix: str, cache: Path | None
 ) -> Path:
-    texts = {path.name: path.read_text() for path in sorted(_SOURCES.glob("*.[ch]pp"))}
-    parts = [part for item in texts.items() for part in item]
     stamp = str(os.stat(toolchain.path).st_mtime_ns)
-    key = content_hash(*parts, *arguments, toolchain.path, toolchain.version, stamp)
+    key = (*arguments, toolchain.path, toolchain.version, stamp)
+
+    def run(scratch: Path) -> Outcome:
+        return compile_in(scratch, toolchain.path, [*_FLAGS, *arguments], 60)
+
+    return _published(_texts("*.[ch]pp"), key, suffix, cache, run, toolchain.name)
+
+
+def _texts(*patterns: str) -> dict[str, str]:
+    """Sources of the worker by name."""
+    paths = sorted(path for pattern in patterns for path in _SOURCES.glob(pattern))
+    return {path.name: path.read_text() for path in paths}
+
+
+def _published(
+    texts: Mapping[str, str],
+    key: Sequence[str],
+    suffix: str,
+    cache: Path | None,
+    run: Callable[[Path], Outcome],
+    compiler: str,
+) -> Path:
+    parts = [part for item in texts.items() for part in item]
     folder = (cache or user_cache_folder()) / "runtimes"
-    path = folder / f"{key}{suffix}"
+    path = folder / f"{content_hash(*parts, *key)}{suffix}"
     if path.is_file():
         return path
     with disk_trouble(folder), _scratch(folder) as name:
         scratch = Path(name)
         for source, text in texts.items():
             (scratch / source).write_text(text)
-        flags = ("-std=c++17", "-fPIC", "-O2", "-Wall", "-o", "runtime")
-        outcome = compile_in(scratch, toolchain.path, [*flags, *arguments], 60)
+        outcome = run(scratch)
         if outcome.code != 0:
             text = diagnostics(outcome, scratch)
-            raise HarnessError(f"the worker's host does not compile with {toolchain.name}: {text}")
+            raise HarnessError(f"the worker's host does not compile with {compiler}: {text}")
         os.replace(scratch / "runtime", path)
     return path
 

@@ -9,6 +9,7 @@ import fcntl
 import mmap
 import os
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,9 @@ class Arena:
         HarnessError: the memory cannot be had.
     """
 
+    mirrored = False
+    """Whether workers find other memory than `view` shows; `put` and `fetch` go between."""
+
     def __init__(self, name: str, nbytes: int, huge: bool = True) -> None:
         if nbytes <= 0:
             raise HarnessError(f"the arena '{name}' needs a positive size, not {nbytes}")
@@ -49,6 +53,7 @@ class Arena:
         self.nbytes = -(-nbytes // page) * page
         """Size in bytes as mapped."""
         self.sealed = False
+        """Whether workers can only read it."""
         self.guards: tuple[int, ...] = ()
         """Offsets of pages that workers can neither read nor write."""
         if self.nbytes > _available_bytes():
@@ -88,6 +93,38 @@ class Arena:
         if self._map is None or offset < 0 or end < offset or end > self.nbytes:
             raise HarnessError(f"bytes {offset} to {end} are not in the arena '{self.name}'")
         return self._bytes[offset:end]
+
+    def fill(self, offset: int, nbytes: int, byte: int) -> None:
+        """Set bytes, wherever workers find this memory."""
+        self.view(offset, nbytes)[:] = byte
+
+    def put(self, offset: int, source: NDArray[np.uint8]) -> None:
+        """Copy bytes to where workers find this memory."""
+        np.copyto(self.view(offset, source.size), source)
+
+    def copy(self, offset: int, nbytes: int, source: Self) -> None:
+        """Copy bytes that lie at the same offset of another arena."""
+        self.put(offset, source.view(offset, nbytes))
+
+    def flood(self, word: int) -> None:
+        """Fill all of it with a 64-bit word, or its lower half, over and over."""
+        memory = self.view()
+        memory[: memory.size // 8 * 8].view(np.uint64)[:] = np.uint64(word)
+
+    def fetch(self, offset: int, nbytes: int) -> NDArray[np.uint8]:
+        """View of what lies there now, as workers left it."""
+        return self.view(offset, nbytes)
+
+    @property
+    def specification(self) -> str:
+        """How a worker's host is told of it (`worker/host.hpp`)."""
+        guards = ",".join(str(offset // mmap.PAGESIZE) for offset in self.guards)
+        return f"{self.fd}:{self.nbytes}:{int(not self.sealed)}:{guards}"
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What a worker inherits to map it."""
+        return (self.fd,)
 
     def seal(self) -> None:
         """Let later mappings read only; maps that exist already (the judge's) stay writable."""

@@ -42,13 +42,16 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
     return kept | dict(extra)
 
 
-def python_view(files: Sequence[Path] = (), writable: Sequence[Path] = ()) -> View:
+def python_view(
+    files: Sequence[Path] = (), writable: Sequence[Path] = (), devices: Sequence[Path] = ()
+) -> View:
     """What such a process sees: Python, our package, compilers, and what belongs to `files`.
 
     Args:
         files: a problem's file is seen with the folder that it lies in; a folder as a whole.
             Of the user's home, what holds it, and /tmp only the Python files are seen.
         writable: folders that it may write to.
+        devices: device files that it may open.
     """
     found = [Path(entry) for entry in (sys.prefix, sys.base_prefix, sys.exec_prefix)]
     found = [path for path in found if str(path) not in ("/usr", "/usr/local")]
@@ -66,6 +69,7 @@ def python_view(files: Sequence[Path] = (), writable: Sequence[Path] = ()) -> Vi
     return View(
         read_only=real_paths([*seen, _HARDWARE]),
         writable=tuple(writable),
+        devices=tuple(devices),
         system=True,
         scratch_bytes=_SCRATCH_BYTES,
         folder=Path("/tmp"),

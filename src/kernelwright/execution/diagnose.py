@@ -29,6 +29,9 @@ _PROBLEMS = {
     layout.FLUSH_FAILED: (Reason.OUT_OF_MEMORY, "{}; the kernel does not give memory back"),
     layout.RAISED: (Reason.ERROR_CODE, "the kernel raised an exception\n{}"),
     layout.EXHAUSTED: (Reason.OUT_OF_MEMORY, "memory could not be had\n{}"),
+    layout.DEVICE_FAULT: (Reason.CRASH, "on the GPU: {}"),
+    layout.LAUNCH_FAILED: (Reason.ERROR_CODE, "{}"),
+    layout.DEVICE_MEMORY: (Reason.OUT_OF_MEMORY, "on the GPU: {}"),
 }
 _HARDWARE = (signal.SIGSEGV, signal.SIGBUS)
 

@@ -5,9 +5,10 @@ import ctypes
 from kernelwright.execution.report import MAX_DOUBLES, MAX_INTEGERS
 
 MAX_ARENAS = 256
+MAX_POISON = 64
 OUTSIDE = (1 << 64) - 1
 
-LOAD, FLUSH, CALL, NULL_CALL, WORKSPACE, QUIT, EXPORTS, PREPARED, PREPARE = range(1, 10)
+LOAD, FLUSH, CALL, NULL_CALL, WORKSPACE, QUIT, EXPORTS, PREPARED, PREPARE, WAKE = range(1, 11)
 HAS_PREPARE, HAS_PREPARED = 1, 2
 (
     NO_PROBLEM,
@@ -19,7 +20,10 @@ HAS_PREPARE, HAS_PREPARED = 1, 2
     FLUSH_FAILED,
     RAISED,
     EXHAUSTED,
-) = range(9)
+    DEVICE_FAULT,
+    LAUNCH_FAILED,
+    DEVICE_MEMORY,
+) = range(12)
 
 
 class Page(ctypes.Structure):
@@ -49,4 +53,10 @@ class Page(ctypes.Structure):
         ("writing", ctypes.c_uint32),
         ("error_number", ctypes.c_int32),
         ("text", ctypes.c_char * 1024),
+        ("stream", ctypes.c_uint64),
+        ("poison_before", ctypes.c_uint64),
+        ("poison_after", ctypes.c_uint64),
+        ("poison_address", ctypes.c_uint64 * MAX_POISON),
+        ("poison_bytes", ctypes.c_uint64 * MAX_POISON),
+        ("poison_byte", ctypes.c_uint64 * MAX_POISON),
     )

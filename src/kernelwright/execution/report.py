@@ -20,18 +20,34 @@ class Pointer:
 
 
 @dataclass(frozen=True, slots=True)
+class Stream:
+    """The stream that kernels on a GPU are to use; null on a processor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """What a device fills in the order of the stream, so that nothing written earlier is left."""
+
+    where: Pointer
+    nbytes: int
+    byte: int
+    last: bool = False
+    """After the flush, right before the clock starts; else before the flush."""
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """Arguments of one kernel call in prototype order, the last four included.
 
     Python floats become `double`; integers and bools become 64-bit integers (null is 0); a
-    `Pointer` becomes an address in the worker. The x86-64 and AArch64 C ABIs number integer and
-    floating arguments apart, so their interleaving does not matter.
+    `Pointer` becomes an address in the worker, a `Stream` its stream. The x86-64 and AArch64 C ABIs
+    number integer and floating arguments apart, so their interleaving does not matter.
 
     Raises:
         HarnessError: more arguments than a generic call can pass.
     """
 
-    arguments: tuple[Pointer | int | float, ...]
+    arguments: tuple[Pointer | Stream | int | float, ...]
 
     def __post_init__(self) -> None:
         doubles = sum(isinstance(a, float) for a in self.arguments)

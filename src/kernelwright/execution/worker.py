@@ -24,7 +24,7 @@ from kernelwright.execution.process import (
     role_environment,
     spawn,
 )
-from kernelwright.execution.report import Call, CallReport, Failure, Limits, Pointer
+from kernelwright.execution.report import Call, CallReport, Failure, Limits, Pointer, Poison, Stream
 from kernelwright.model import Host
 from kernelwright.sandbox import View, confine, isolation
 
@@ -42,6 +42,7 @@ class Worker:
     def __init__(self, host: Host, arenas: Sequence[Arena], threads: int, limits: Limits) -> None:
         """Not for callers: see `start`."""
         self._clock = host.clock
+        self._has_device = bool(host.devices)
         self.limits = limits
         self.threads = threads
         self.isolation = isolation()
@@ -57,6 +58,7 @@ class Worker:
         """Whether the system-call filter is in place."""
         self._arenas = {arena.name: (0, arena.nbytes) for arena in arenas}
         self._tasks_before = 0
+        self._stream = 0
         self._oom_kills = oom_kills()
         self._child: Child | None = None
         fd = os.memfd_create("kernelwright-page", os.MFD_CLOEXEC)
@@ -74,6 +76,7 @@ class Worker:
         arenas: Sequence[Arena],
         threads: int,
         limits: Limits = DEFAULT_LIMITS,
+        flush_bytes: int = 0,
     ) -> "Worker | Failure":
         """Start a worker, load the artifact, find `entry`, prove that it runs on `threads`.
 
@@ -84,6 +87,8 @@ class Worker:
             arenas: Mapped into the worker; sealed ones read-only. Guard pages surround each.
             threads: Size of the OpenMP team.
             limits: When to stop it.
+            flush_bytes: On a device what calls flush, which lies in the judge's bracket there: the
+                handshake is calibrated with it.
 
         Raises:
             HarnessError: our own machinery failed before the candidate was loaded.
@@ -91,7 +96,7 @@ class Worker:
         worker = cls(host, arenas, threads, limits)
         try:
             worker._launch(artifact, entry, host, arenas)
-            worker._calibrate()
+            worker._calibrate(flush_bytes if worker._has_device else 0)
             failure = worker._load()
         except BaseException:
             worker.close()
@@ -109,10 +114,12 @@ class Worker:
             numbers = [theirs.fileno(), self._page_fd, channel.go, channel.done, self.threads]
             numbers += [self.limits.memory_bytes, self.limits.output_bytes]
             place = str(artifact if server is None else file.fileno())
-            words = [*map(str, numbers), place, entry, *map(_lent, arenas)]
-            descriptors = [self._page_fd, *(arena.fd for arena in arenas)]
+            lent = [arena.specification for arena in arenas]
+            words = [*map(str, numbers), place, entry, *lent]
+            descriptors = [self._page_fd, *(fd for arena in arenas for fd in arena.descriptors)]
             if server is None:
-                view = View(read_only=host_files(host, artifact), hidden=host.hidden)
+                seen = host_files(host, artifact)
+                view = View(read_only=seen, hidden=host.hidden, devices=host.devices)
                 command = confine([*host.command, *words], view)
                 inherited = [theirs.fileno(), *descriptors]
                 self._child = spawn(command, inherited, environment, channel)
@@ -132,13 +139,14 @@ class Worker:
             arena.name: (int(self._page.arena_address[i]), arena.nbytes)
             for i, arena in enumerate(arenas)
         }
+        self._stream = int(self._page.stream)
         self._tasks_before = self._child.tasks()
 
-    def _calibrate(self) -> None:
+    def _calibrate(self, flush_bytes: int) -> None:
         """Measure the handshake while nothing but our own code is in the process."""
         extra: list[float] = []
         for _ in range(_CALIBRATION_CALLS):
-            report = self.null_call()
+            report = self.null_call(flush_bytes)
             if isinstance(report, Failure):
                 raise HarnessError(f"the worker does not answer: {report.detail}")
             extra.append(report.bracket_us - report.elapsed_us)
@@ -160,6 +168,7 @@ class Worker:
         flush_bytes: int = 0,
         park: bool = False,
         before: Callable[[], None] | None = None,
+        poison: Sequence[Poison] = (),
     ) -> CallReport | Failure:
         """Flush `flush_bytes` with the worker's own team, then time one call.
 
@@ -170,7 +179,14 @@ class Worker:
                 that outputs can be read.
             before: what to do right before the call while the worker sleeps, such as putting
                 inputs in place that it must not see earlier.
+            poison: what a device fills before the call; at most `page.MAX_POISON`.
         """
+        page, ordered = self._page, sorted(poison, key=lambda part: part.last)
+        page.poison_after = sum(part.last for part in ordered)
+        page.poison_before = len(ordered) - page.poison_after
+        for i, part in enumerate(ordered):
+            page.poison_address[i] = self._address(part.where)
+            page.poison_bytes[i], page.poison_byte[i] = part.nbytes, part.byte
         return self._timed(layout.CALL, flush_bytes, park, before, call)
 
     def null_call(self, flush_bytes: int = 0) -> CallReport | Failure:
@@ -206,6 +222,8 @@ class Worker:
         for argument in call.arguments:
             if isinstance(argument, Pointer):
                 integers.append(self._address(argument))
+            elif isinstance(argument, Stream):
+                integers.append(self._stream)
             elif isinstance(argument, float):
                 doubles.append(argument)
             else:
@@ -254,6 +272,9 @@ class Worker:
             busy = child.cpu_ns()
             before()
             busy = child.cpu_ns() - busy
+        failure = self._wake()
+        if failure:
+            return failure
         self._write_arguments(call)
         page.command = command
         limits = self.limits
@@ -278,6 +299,12 @@ class Worker:
             stray_threads=max(0, child.tasks() - self._tasks_before),
             mxcsr_changed=bool(page.mxcsr_changed),
         )
+
+    def _wake(self) -> Failure | None:
+        """Let a device change hands before the clock starts: others have just written to it."""
+        if not self._has_device:
+            return None
+        return self._order(layout.WAKE, self.limits.start_s, "before the call")
 
     def _order(self, command: int, timeout_s: float, where: str) -> Failure | None:
         """One command and its answer; a failure ends the worker."""
@@ -350,8 +377,3 @@ class Worker:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _lent(arena: Arena) -> str:
-    guards = ",".join(str(offset // mmap.PAGESIZE) for offset in arena.guards)
-    return f"{arena.fd}:{arena.nbytes}:{int(not arena.sealed)}:{guards}"

@@ -25,3 +25,5 @@ class Host:
     """The first words of `command`, where with a socket's number instead of the others they start
     a fork server: it forks a host for each connection that is sent to it, with all loaded that is
     slow to load."""
+    devices: tuple[Path, ...] = ()
+    """Device files that it opens, such as a GPU's; none: it computes on the processor."""

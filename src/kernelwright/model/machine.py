@@ -1,5 +1,6 @@
 """Facts about the machine that results were measured on."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -100,6 +101,12 @@ class Machine:
     """`python`, `torch`, `kernelwright`, and so on."""
     gpu: Gpu | None = None
     """The first NVIDIA GPU; None where there is none."""
+
+    def named(self, target: Target) -> str:
+        """What results measured on a target are filed under: `xeon-8259cl-2c`, `nvidia-h200`."""
+        if target == "cpu" or self.gpu is None:
+            return self.name
+        return "-".join(re.findall(r"[a-z0-9.]+", self.gpu.name.lower()))[:60]
 
     def arithmetic(self, unit: str) -> tuple[str, float]:
         """The unit that does operations of a kind fastest here, and its GFLOP/s.

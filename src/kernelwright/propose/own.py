@@ -48,7 +48,7 @@ def _entry_of(source: str, path: Path, language: Language) -> str:
     Raises:
         CandidateError: it cannot be told.
     """
-    if language == "cpp":
+    if language in ("cpp", "cuda"):
         names = {n for n in _EXPORTED.findall(source) if not n.endswith(_AUXILIARY)}
         form, verb = 'export one function as: extern "C" int NAME(...)', "exports"
     else:

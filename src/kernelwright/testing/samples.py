@@ -45,6 +45,20 @@ extern "C" int kernel(const float* x, float* out, int64_t N, double scale, const
 """
 """A right kernel for `problem()`."""
 
+CUDA_SOURCE = """\
+#include "kernelwright.h"
+__global__ void scale(const float* x, float* y, int64_t n, float factor) {
+  const int64_t first = (blockIdx.x * (int64_t)blockDim.x + threadIdx.x) * UNROLL;
+  for (int k = 0; k < UNROLL; ++k)
+    if (first + k < n) y[first + k] = factor * x[first + k];
+}
+extern "C" int kernel(const float* x, float* y, int64_t n, double factor, const void*, void*,
+                      int64_t, void* stream) {
+  const unsigned blocks = (unsigned)((n + 32 * LANES * UNROLL - 1) / (32 * LANES * UNROLL));
+  scale<<<blocks, 32 * LANES, 0, (cudaStream_t)stream>>>(x, y, n, (float)factor);
+  return cudaGetLastError();
+}
+"""
 PYTHON_SOURCE = """import torch
 # @tune LANES = 8, 4, 16
 # @tune UNROLL = 2, 1, 4

@@ -149,7 +149,9 @@ inline const std::vector<uint32_t>& refused_calls() {
     return numbers;
 }
 
-inline bool filter_system_calls() {
+// With `devices`, files that exist may be opened for writing: a GPU's driver opens its device files
+// whenever it maps memory. Which files there are is the sandbox's business.
+inline bool filter_system_calls(bool devices) {
     Filter filter;
     for (uint32_t number : refused_calls()) filter.refuse(number);
     filter.refuse(435 /* clone3 */, ENOSYS);  // its flags cannot be read here; libc uses clone
@@ -157,9 +159,10 @@ inline bool filter_system_calls() {
     filter.require_bits(__NR_clone, 0, CLONE_THREAD);
     filter.require_value(__NR_tgkill, 0, static_cast<uint32_t>(getpid()));
     filter.require_value(__NR_prlimit64, 2, 0);  // reading one's own limits is fine
-    filter.refuse_bits(__NR_openat, 2, O_WRONLY | O_RDWR | O_CREAT | O_TRUNC);
+    const uint32_t writing = devices ? O_CREAT | O_TRUNC : O_WRONLY | O_RDWR | O_CREAT | O_TRUNC;
+    filter.refuse_bits(__NR_openat, 2, writing);
 #if defined(__x86_64__)
-    filter.refuse_bits(__NR_open, 1, O_WRONLY | O_RDWR | O_CREAT | O_TRUNC);
+    filter.refuse_bits(__NR_open, 1, writing);
 #endif
     return filter.install();
 }

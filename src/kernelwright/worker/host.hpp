@@ -4,6 +4,7 @@
 //   HOST SOCKET PAGE GO DONE THREADS MEMORY_BYTES OUTPUT_BYTES ARTIFACT ENTRY [FD:BYTES:W:GUARDS]…
 //
 // GUARDS are the numbers of pages of that arena that must not be touched, with commas between.
+// Hosts of GPU kernels are lent device memory instead and have a clock of their own (`Device`).
 //
 // GO and DONE are event counters on which each side sleeps; nothing here spins. A host says how
 // its candidate is loaded and called, and runs the candidate's own thread team: see `Candidate`.
@@ -49,8 +50,23 @@ struct Candidate {
     void (*on_team)(int threads, void (*work)(void* data, int thread), void* data);
 };
 
+// What a host does otherwise whose candidates run on a device; all null on a processor.
+struct Device {
+    // The address at which an arena that is specified in its own words can be reached.
+    void* (*map)(const Host& host, const char* specification) = nullptr;
+    // Remember how many bytes make the device's caches cold; they are read right before the call.
+    void (*flush)(Host& host, uint64_t bytes) = nullptr;
+    // After another process has used the device, which then takes a while to change hands.
+    void (*wake)(Host& host) = nullptr;
+    // Make the call, wait until the device is done with it, and return its nanoseconds.
+    uint64_t (*timed)(Host& host, int (*call)(const int64_t*, const double*),
+                      const int64_t* integers, const double* doubles, int* code) = nullptr;
+    int (*null_call)(const int64_t*, const double*) = nullptr;
+};
+
 struct Host {
     Candidate candidate{};
+    Device device{};
     Page* page = nullptr;
     int go = -1, done = -1, threads = 1;
     int64_t exports = 0;
@@ -173,14 +189,20 @@ inline void timed_call(Host& host, int (*call)(const int64_t*, const double*)) {
     struct rusage before, after;
     getrusage(RUSAGE_SELF, &before);
     errno = 0;
-    const uint64_t start = now_ns();
-    const int code = call(integers, doubles);
-    const uint64_t end = now_ns();
+    int code = 0;
+    uint64_t elapsed = 0;
+    if (host.device.timed != nullptr) {
+        elapsed = host.device.timed(host, call, integers, doubles, &code);
+    } else {
+        const uint64_t start = now_ns();
+        code = call(integers, doubles);
+        elapsed = now_ns() - start;
+    }
     getrusage(RUSAGE_SELF, &after);
     page->mxcsr_changed = float_mode() != mode;
     reset_float_mode();
     page->result = code;
-    page->elapsed_ns = end - start;
+    page->elapsed_ns = elapsed;
     page->minor_faults = after.ru_minflt - before.ru_minflt;
     page->major_faults = after.ru_majflt - before.ru_majflt;
 }
@@ -205,9 +227,16 @@ inline int null_call(const int64_t*, const double*) { return 0; }
         if (read(host.go, &count, sizeof count) != sizeof count) _exit(5);
         switch (host.page->command) {
             case kLoad: host.candidate.load(host); break;
-            case kFlush: flush_caches(host); break;
+            case kFlush:
+                if (host.device.flush != nullptr)
+                    host.device.flush(host, host.page->flush_bytes);
+                else
+                    flush_caches(host);
+                break;
             case kCall: timed_call(host, host.candidate.call); break;
-            case kNullCall: timed_call(host, null_call); break;
+            case kNullCall:
+                timed_call(host, host.device.null_call ? host.device.null_call : null_call);
+                break;
             case kWorkspace:
                 host.page->result =
                     host.candidate.workspace(host.page->integers, host.page->doubles);
@@ -218,6 +247,7 @@ inline int null_call(const int64_t*, const double*) { return 0; }
                     host.candidate.prepared(host.page->integers, host.page->doubles);
                 break;
             case kPrepare: timed_call(host, host.candidate.prepare); break;
+            case kWake: host.device.wake(host); break;
             default: _exit(0);
         }
         tell_judge(host);
@@ -236,6 +266,11 @@ inline void guard_pages(char* start, uint64_t bytes, const char* numbers) {
 inline void map_arenas(const Host& host, int count, char** specifications) {
     if (count > kMaxArenas) fail(host, kHostFailed, "too many arenas");
     for (int i = 0; i < count; ++i) {
+        if (host.device.map != nullptr) {
+            void* address = host.device.map(host, specifications[i]);
+            host.page->arena_address[i] = reinterpret_cast<uint64_t>(address);
+            continue;
+        }
         int fd = -1;
         unsigned long long bytes = 0;
         int writable = 0;
@@ -285,7 +320,7 @@ inline void prepare(Host& host, int count, char** arguments) {
     ask_for_matrix_unit();
     host.candidate.on_team(host.threads, [](void*, int) { use_signal_stack(); }, nullptr);
     limit_resources(strtoull(arguments[6], nullptr, 10), strtoull(arguments[7], nullptr, 10));
-    host.page->syscall_filter = filter_system_calls();
+    host.page->syscall_filter = filter_system_calls(host.device.map != nullptr);
     tell_judge(host);
 }
 

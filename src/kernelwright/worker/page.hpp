@@ -6,13 +6,14 @@
 
 namespace kernelwright {
 
-constexpr int kMaxIntegers = 32, kMaxDoubles = 8, kMaxArenas = 256, kTextBytes = 1024;
+constexpr int kMaxIntegers = 32, kMaxDoubles = 8, kMaxArenas = 256, kMaxPoison = 64, kTextBytes = 1024;
 
 enum Command : uint32_t {
     kLoad = 1, kFlush, kCall, kNullCall, kWorkspace, kQuit,
     kExports,   // which of `Export` the candidate has
     kPrepared,  // bytes that it wants prepared
     kPrepare,
+    kWake,      // only hosts with a device: make it ready for this process
 };
 
 enum Export : int64_t { kHasPrepare = 1, kHasPrepared = 2 };
@@ -27,6 +28,9 @@ enum Problem : uint32_t {
     kFlushFailed,     // no memory left for the flush
     kRaised,          // the kernel raised an exception
     kExhausted,       // … for want of memory
+    kDeviceFault,     // a kernel on the device did what ends its context
+    kLaunchFailed,    // a call of the device's runtime failed
+    kDeviceMemory,    // … for want of device memory
 };
 
 struct Page {
@@ -57,6 +61,13 @@ struct Page {
     uint32_t writing;
     int32_t error_number;  // errno of the faulting thread
     char text[kTextBytes];
+    // Of hosts with a device. Its stream for kernels; and what it has to fill in the order of the
+    // stream before the flush, and then after it.
+    uint64_t stream;
+    uint64_t poison_before, poison_after;
+    uint64_t poison_address[kMaxPoison];
+    uint64_t poison_bytes[kMaxPoison];
+    uint64_t poison_byte[kMaxPoison];
 };
 
 }  // namespace kernelwright

@@ -77,21 +77,37 @@ KERNELWRIGHT_INLINE uint32_t kernelwright_narrow(float x) {
 
 KERNELWRIGHT_INLINE float to_float(float x) { return x; }
 KERNELWRIGHT_INLINE float to_float(bf16 x) { return kernelwright_float((uint32_t)x.bits << 16); }
-KERNELWRIGHT_INLINE float to_float(f16 x) { return kernelwright_widen<5, 10, true>(x.bits); }
+KERNELWRIGHT_INLINE float to_float(f16 x) {
+#if defined(__CUDA_ARCH__)
+    float wide;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(x.bits));
+    return wide;
+#else
+    return kernelwright_widen<5, 10, true>(x.bits);
+#endif
+}
 KERNELWRIGHT_INLINE float to_float(f8e4m3 x) { return kernelwright_widen<4, 3, false>(x.bits); }
 KERNELWRIGHT_INLINE float to_float(f8e5m2 x) { return kernelwright_widen<5, 2, true>(x.bits); }
 
 KERNELWRIGHT_INLINE void from_float(float x, float* out) { *out = x; }
 KERNELWRIGHT_INLINE void from_float(float x, bf16* out) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out->bits) : "f"(x));
+#else
     uint32_t bits = kernelwright_bits(x);
     if ((bits & 0x7fffffffu) > 0x7f800000u)
         bits |= 0x00400000u;
     else
         bits += 0x7fffu + ((bits >> 16) & 1);
     out->bits = (uint16_t)(bits >> 16);
+#endif
 }
 KERNELWRIGHT_INLINE void from_float(float x, f16* out) {
+#if defined(__CUDA_ARCH__)
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out->bits) : "f"(x));
+#else
     out->bits = (uint16_t)kernelwright_narrow<5, 10, true>(x);
+#endif
 }
 KERNELWRIGHT_INLINE void from_float(float x, f8e4m3* out) {
     out->bits = (uint8_t)kernelwright_narrow<4, 3, false>(x);
