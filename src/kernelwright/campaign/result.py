@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from kernelwright.model import Candidate, Estimate, Machine, Measured, Rejected, WorkloadResult
@@ -144,6 +145,7 @@ def machine_document(machine: Machine) -> Document:
         "toolchains": {t.name: t.version for t in machine.toolchains},
         "missing": dict(machine.missing),
         "versions": dict(machine.versions),
+        "gpu": None if machine.gpu is None else asdict(machine.gpu),
     }
 
 

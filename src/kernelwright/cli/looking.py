@@ -134,12 +134,28 @@ def probe(
     print(f"fp32 FMA   {found.fma_gflops:.1f} GFLOP/s")
     if found.bf16_gflops:
         print(f"bf16       {found.bf16_gflops:.1f} GFLOP/s, products summed in fp32")
+    if found.gpu is not None:
+        _print_gpu(found.gpu)
     note = isolation_note(found.isolation).removeprefix("isolation is ")
     print(f"isolation  {note or found.isolation}")
     for toolchain in found.toolchains:
         print(f"compiler   {toolchain.name}: {toolchain.version} ({toolchain.openmp})")
     for name, why in found.missing.items():
         print(f"not usable {name}: {why}")
+
+
+def _print_gpu(gpu: Any) -> None:
+    from kernelwright.report import text
+
+    memory, cache = text.nbytes(gpu.memory_bytes), text.nbytes(gpu.l2_bytes)
+    print(f"GPU        {gpu.name} ({gpu.architecture}), {gpu.multiprocessors} multiprocessors at "
+          f"up to {gpu.clock_mhz:.0f} MHz, {memory}, L2 {cache}, driver {gpu.driver}")  # fmt: skip
+    rates = (("read", gpu.read_gbs), ("write", gpu.write_gbs), ("copy", gpu.copy_gbs))
+    shown = ", ".join(f"{name} {rate:.0f} GB/s" for name, rate in rates)
+    print(f"           memory {shown} of {gpu.peak_gbs:.0f} by the datasheet")
+    print(f"           fp32 {gpu.fma_gflops / 1000:.1f} TFLOP/s of "
+          f"{gpu.peak_fma_gflops / 1000:.1f}, bf16 products {gpu.bf16_gflops / 1000:.0f} TFLOP/s, "
+          f"a launch {gpu.launch_us:.1f} us")  # fmt: skip
 
 
 def report(

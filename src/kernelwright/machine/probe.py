@@ -4,6 +4,7 @@ from kernelwright.build import discover_toolchains
 from kernelwright.build.cache import read_json, user_cache_folder, write_json
 from kernelwright.errors import MachineError
 from kernelwright.machine import facts
+from kernelwright.machine.gpu import probe_gpu
 from kernelwright.machine.roof import SOURCE, RoofProbe
 from kernelwright.model import FrozenMap, Machine, Toolchain, content_hash
 from kernelwright.sandbox import isolation
@@ -38,12 +39,13 @@ def _rates(
     return rates
 
 
-def probe(threads: int | None = None, refresh: bool = False) -> Machine:
+def probe(threads: int | None = None, refresh: bool = False, gpu: bool = True) -> Machine:
     """Find out what this machine is and what it reaches.
 
     Args:
         threads: Cores that kernels and baselines shall use; default: all that this process may.
         refresh: Measure the rates again instead of taking those of an earlier run.
+        gpu: Look for an NVIDIA GPU as well.
 
     Raises:
         MachineError: no usable C++ compiler, or more threads than cores.
@@ -62,6 +64,7 @@ def probe(threads: int | None = None, refresh: bool = False) -> Machine:
     isa = facts.isa_flags()
     l1_bytes, l2_bytes, l3_bytes = facts.cache_bytes()
     rates = _rates(toolchains, cores, l3_bytes, refresh)
+    device, absent = probe_gpu(refresh) if gpu else (None, dict[str, str]())
     return Machine(
         name=facts.machine_name(cores),
         cpu=facts.cpu_name(),
@@ -74,7 +77,7 @@ def probe(threads: int | None = None, refresh: bool = False) -> Machine:
         memory_bytes=facts.memory_bytes(),
         os=facts.os_name(),
         toolchains=toolchains,
-        missing=missing,
+        missing=FrozenMap({**missing, **absent}),
         read_gbs=rates["read"],
         copy_gbs=rates["copy"],
         triad_gbs=rates["triad"],
@@ -83,4 +86,5 @@ def probe(threads: int | None = None, refresh: bool = False) -> Machine:
         bf16_gflops=rates["bf16 products"],
         isolation=isolation(),
         versions=FrozenMap(facts.versions()),
+        gpu=device,
     )

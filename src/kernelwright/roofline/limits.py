@@ -107,3 +107,20 @@ def floor_us(bytes_read: int, bytes_written: int, best_gbs: float, cache_bytes: 
     """
     needed = bytes_read + max(0, bytes_written - cache_bytes)
     return needed / (IMPOSSIBLE * best_gbs * 1e3) if best_gbs > 0 else 0.0
+
+
+def datasheet_floor_us(
+    bytes_read: int, bytes_written: int, peak_gbs: float, cache_bytes: int
+) -> float:
+    """A time that a cold call cannot be under on a device whose memory clock is known.
+
+    As `floor_us`, but by the rate that the memory's clock and width allow, which nothing exceeds.
+
+    Args:
+        bytes_read: input bytes that every algorithm must read.
+        bytes_written: output bytes.
+        peak_gbs: of the datasheet, GB/s.
+        cache_bytes: last-level cache, whose lines need not be written back within the call.
+    """
+    needed = bytes_read + max(0, bytes_written - cache_bytes)
+    return needed / (peak_gbs * 1e3) if peak_gbs > 0 else 0.0
