@@ -11,6 +11,7 @@ from kernelwright.build import (
     Artifact,
     Builder,
     CppBuilder,
+    CudaBuilder,
     languages,
     user_cache_folder,
 )
@@ -37,6 +38,7 @@ from kernelwright.model import (
     Machine,
     Measured,
     Rejected,
+    Target,
 )
 from kernelwright.propose import own_kernel_family
 from kernelwright.space import Space
@@ -89,7 +91,7 @@ def audit(
     runs: dict[str, list[Outcome]] = {submission.name: [] for submission in chosen}
     runnable: list[Submission] = []
     for submission in chosen:
-        why = cannot_run(submission)
+        why = cannot_run(submission, machine)
         if why is None:
             runnable.append(submission)
         else:
@@ -156,9 +158,14 @@ def settings_of(request: AuditRequest) -> JudgeSettings:
     )
 
 
-def cannot_run(submission: Submission) -> str | None:
+def target_of(submission: Submission) -> Target:
+    """Where a submission runs."""
+    return "cuda" if submission.language == "cuda" else "cpu"
+
+
+def cannot_run(submission: Submission, machine: Machine) -> str | None:
     """Why this machine or this version cannot judge a submission; None when it can."""
-    if submission.language == "cuda":
+    if target_of(submission) == "cuda" and machine.gpu is None:
         return "needs a GPU"
     if submission.language not in languages():
         return f"this version builds no {submission.language}"
@@ -198,8 +205,11 @@ class Auditor:
 
     def run(self, submissions: Sequence[Submission]) -> Iterable[tuple[str, Outcome]]:
         """Judge every submission once, workload by workload, controls of a workload first."""
-        ordered = sorted(submissions, key=lambda s: (s.problem, s.dtype, str(s.sizes)))
-        for (problem, dtype, sizes), group in groupby(ordered, key=lambda s: s.workload):
+        ordered = sorted(
+            submissions, key=lambda s: (target_of(s), s.problem, s.dtype, str(s.sizes))
+        )
+        grouped = groupby(ordered, key=lambda s: (target_of(s), s.workload))
+        for (_, (problem, dtype, sizes)), group in grouped:
             told = ",".join(f"{name}={size}" for name, size in sizes.items())
             self.progress.stage(f"{problem} {dtype} {told}")
             yield from self._group(list(group))
@@ -220,8 +230,9 @@ class Auditor:
         """The judge of a submission's workload, not yet open."""
         problem, dtype, sizes = submission.workload
         return Judge(
-            suite.find(problem), dtype, sizes, self.machine, self.builder, settings=self.settings
-        )
+            suite.find(problem), dtype, sizes, self.machine, self.builder, None, self.settings,
+            target_of(submission),
+        )  # fmt: skip
 
     def one(self, judge: Judge, submission: Submission) -> tuple[Outcome, bool]:
         """Judge one submission.
@@ -268,9 +279,12 @@ class Auditor:
         return bind(family, space.default())
 
 
-def uninspecting_builder(machine: Machine) -> CppBuilder:
+def uninspecting_builder(machine: Machine, target: Target = "cpu") -> Builder:
     """A builder that lets everything through which compiles."""
-    return CppBuilder(machine.toolchains, user_cache_folder(), inspects=False)
+    cache = user_cache_folder()
+    if target == "cuda":
+        return CudaBuilder(machine.toolchains, cache, inspects=False)
+    return CppBuilder(machine.toolchains, cache, inspects=False)
 
 
 def judge_uninspected(
@@ -279,11 +293,16 @@ def judge_uninspected(
     progress: Progress,
     submissions: Sequence[Submission],
 ) -> Iterable[tuple[str, Outcome]]:
-    """What comes of C++ submissions when built libraries are not inspected."""
+    """What comes of native submissions when built libraries are not inspected."""
     progress.stage(f"{len(submissions)} submissions without inspection")
-    auditor = Auditor(machine, settings, progress, uninspecting_builder(machine))
-    auditor.build(submissions)
-    yield from auditor.run(submissions)
+    targets: tuple[Target, ...] = ("cpu", "cuda")
+    for target in targets:
+        own = [submission for submission in submissions if target_of(submission) == target]
+        if not own:
+            continue
+        auditor = Auditor(machine, settings, progress, uninspecting_builder(machine, target))
+        auditor.build(own)
+        yield from auditor.run(own)
 
 
 def honest_control(submission: Submission) -> Submission | None:

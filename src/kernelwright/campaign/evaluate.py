@@ -15,7 +15,16 @@ from kernelwright.campaign.result import (
 from kernelwright.campaign.standing import bind, space_of
 from kernelwright.evaluation import Judge, JudgeSettings
 from kernelwright.machine import probe
-from kernelwright.model import Candidate, Dtype, Family, FrozenMap, Measured, Rejected, Verdict
+from kernelwright.model import (
+    Candidate,
+    Dtype,
+    Family,
+    FrozenMap,
+    Measured,
+    Rejected,
+    Target,
+    Verdict,
+)
 from kernelwright.problems import ProblemReference
 
 
@@ -27,6 +36,7 @@ def evaluate(
     baselines: tuple[str, ...] | None = None,
     progress: Progress | None = None,
     settings: JudgeSettings | None = None,
+    target: Target = "cpu",
 ) -> Document:
     """Judge one kernel at its declared default tunables, as acceptance does.
 
@@ -39,8 +49,8 @@ def evaluate(
     progress = progress or Silent()
     settings = replace(settings or JudgeSettings(), baselines=baselines)
     machine = probe()
-    builder = open_builder(machine)
-    judge = Judge(reference, dtype, sizes, machine, builder, seed=None, settings=settings)
+    builder = open_builder(machine, target)
+    judge = Judge(reference, dtype, sizes, machine, builder, None, settings, target)
     with judge.open(progress.stage):
         admit(judge, progress)
         candidate = _at_defaults(family, judge)
@@ -53,7 +63,7 @@ def evaluate(
         return {
             "problem": judge.public.name,
             "dtype": str(judge.dtype),
-            "machine": machine.name,
+            "machine": machine.named(target),
             "machine_facts": machine_document(machine),
             "tunables": dict(candidate.tunables),
             "verified": judge.verified(),
@@ -100,6 +110,7 @@ def compare(
     progress: Progress | None = None,
     seconds: float = 60.0,
     repeat: int = 1,
+    target: Target = "cpu",
 ) -> Document:
     """Measure several kernels in the same rounds; ratios are paired with the first.
 
@@ -113,6 +124,7 @@ def compare(
         progress: told what happens.
         seconds: longest that a comparison of two takes; it ends when their ratio is known to 1 %.
         repeat: how often each comparison is made, each time in fresh processes.
+        target: where they run.
 
     Returns:
         The document that `compare --json` prints: a row per kernel, with its time and the
@@ -124,8 +136,8 @@ def compare(
     progress = progress or Silent()
     settings = JudgeSettings.comparing(seconds)
     machine = probe()
-    builder = open_builder(machine)
-    judge = Judge(reference, dtype, sizes, machine, builder, seed=None, settings=settings)
+    builder = open_builder(machine, target)
+    judge = Judge(reference, dtype, sizes, machine, builder, None, settings, target)
     with judge.open(progress.stage):
         candidates = [_at_defaults(family, judge) for family in families]
         progress.stage("building")
@@ -147,7 +159,7 @@ def compare(
             "problem": judge.public.name,
             "dtype": str(judge.dtype),
             "sizes": dict(judge.sizes),
-            "machine": machine.name,
+            "machine": machine.named(target),
             "machine_facts": machine_document(machine),
             "kernels": rows,
         }

@@ -20,6 +20,7 @@ from kernelwright.model import (
     Reason,
     Rejected,
     Stage,
+    Target,
     TunableValue,
     Verdict,
 )
@@ -152,17 +153,20 @@ class Campaign:
             dtype=self.judge.dtype,
             sizes=self.judge.sizes,
             machine=self.machine,
+            target=self.request.target,
         )
         proposers: list[Proposer] = [OwnKernelProposer(family) for family in self.request.own]
         proposers += [proposer_named(name) for name in self.request.proposers]
         for proposer in proposers:
-            yield from proposer.propose(view, (), (), 8)
+            for family in proposer.propose(view, (), (), 8):
+                if runs_on(family, self.request.target):
+                    yield family
 
     def _family_view(self, family: Family) -> FamilyView:
         signature = self.judge.public.signature
         space = space_of(family, signature, self.judge.sizes, self.machine)
         program = self.judge.program
-        if program is None or not codegen.predicts(family):
+        if program is None or family.language != "cpp" or not codegen.predicts(family):
             return FamilyView.of(family, space)
         dtype, sizes, machine = self.judge.dtype, self.judge.sizes, self.machine
 
@@ -253,6 +257,11 @@ class Campaign:
         if leader.artifact is not None:  # the same binary under another assignment fails too
             self._binaries[leader.artifact.binary_hash] = (verdict, None)
         self.progress.note(f"the leader failed: {fault[:100]}")
+
+
+def runs_on(family: Family, target: Target) -> bool:
+    """Whether kernels of a family run on a target; who builds another language says where."""
+    return (family.language == "cuda") == (target == "cuda")
 
 
 def _describe(leader: Leader | None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelwright import suite
-from kernelwright.build import Artifact, Builders
+from kernelwright.build import Artifact, Builders, builder_for
 from kernelwright.build.cache import user_cache_folder
 from kernelwright.campaign.loop import Campaign
 from kernelwright.campaign.request import CampaignRequest, Progress, Silent
@@ -26,20 +26,25 @@ from kernelwright.deploy import measure_operator, write_source, write_winner
 from kernelwright.errors import ArchiveError, HarnessError, MachineError, ProblemError
 from kernelwright.evaluation import Judge, JudgeSettings
 from kernelwright.machine import probe
-from kernelwright.model import Candidate, Dtype, Machine, Measured, content_hash
+from kernelwright.model import Candidate, Dtype, Machine, Measured, Target, content_hash
 from kernelwright.problems import public_to_json
 from kernelwright.report import write_report
 from kernelwright.store import Archive
 
 
-def open_builder(machine: Machine) -> Builders:
+def open_builder(machine: Machine, target: Target = "cpu") -> Builders:
     """The builders of this machine.
 
     Raises:
-        MachineError: nothing can be built here.
+        MachineError: nothing can be built here for the target.
     """
     builder = Builders(machine.toolchains, user_cache_folder())
     missing = builder.available()
+    if missing is None and target == "cuda":
+        if machine.gpu is None:
+            why = machine.missing.get("gpu", "no NVIDIA GPU")
+            raise MachineError(f"the target cuda cannot be used here: {why}")
+        missing = builder_for("cuda", machine.toolchains, user_cache_folder()).available()
     if missing:
         raise MachineError(missing)
     return builder
@@ -69,13 +74,13 @@ def optimize(
         settings = replace(settings, baselines=request.baselines)
     progress.stage("looking at this machine")
     machine = probe()
-    builder = open_builder(machine)
+    builder = open_builder(machine, request.target)
     asked = _identity(request, machine)
     if Archive.exists(request.folder):
         _open_archive(request.folder, asked).close()  # of another request? Then say so at once
     judge = Judge(
         request.reference, request.dtype, request.sizes, machine, builder,
-        seed=None, settings=settings,
+        seed=None, settings=settings, target=request.target,
     )  # fmt: skip
     with judge.open(progress.stage):
         admit(judge, progress)  # before the run folder exists: a refused problem leaves none
@@ -160,7 +165,7 @@ def _run(campaign: Campaign, judge: Judge, archive: Archive, progress: Progress)
         "problem": judge.public.name,
         "dtype": str(judge.dtype),
         "sizes": dict(judge.sizes),
-        "machine": campaign.machine.name,
+        "machine": campaign.machine.named(campaign.request.target),
         "evaluations": len(campaign.standing.tried),
         "rejected": rejected_by_stage(campaign.standing.verdicts),
         "best": None,
@@ -278,7 +283,7 @@ def _identity(request: CampaignRequest, machine: Machine) -> dict[str, Any]:
     return {
         "problem": f"{Path(request.reference.path).name}:{request.reference.function or ''}",
         "content": content_hash(_read(request.reference.path)),
-        "machine": machine.name,
+        "machine": machine.named(request.target),
         "reference": request.reference.to_json(),
         "dtype": str(dtype) if dtype else None,
         "sizes": dict(request.sizes) if request.sizes is not None else None,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from kernelwright.model import Dtype, Family, FrozenMap
+from kernelwright.model import Dtype, Family, FrozenMap, Target
 from kernelwright.problems import ProblemReference
 
 
@@ -37,6 +37,8 @@ class CampaignRequest:
     baselines: tuple[str, ...] | None = None
     """None: `eager`, `compile` and every peer."""
     seed: int = 0
+    target: Target = "cpu"
+    """Where the kernel will run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ def space_of(
         CandidateError: its declarations cannot be read, or leave nothing valid.
     """
     toolchains = [toolchain.name for toolchain in machine.toolchains]
+    if family.language == "cuda":
+        toolchains = ["nvcc"]
     names = {*signature.dimensions, *sizes}
     return Space.of(family.source, sizes, dimensions=names, toolchains=toolchains)
 

@@ -25,6 +25,7 @@ from kernelwright.cli.options import (
     read_names,
     read_problem,
     read_sizes,
+    target_of,
 )
 
 
@@ -48,8 +49,16 @@ def optimize(
             autocompletion=complete_problem,
         ),
     ] = None,
-    target: TargetOption = "cpu",
-    language: LanguageOption = "cpp",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            help="Where the kernel will run: cpu, or cuda (an NVIDIA GPU); "
+            "default: cpu, or where the kernel file's language runs.",
+            show_default=False,
+        ),
+    ] = None,
+    language: LanguageOption = None,
     dtype: DtypeOption = None,
     size: SizeOption = None,
     strategy: StrategyOption = "default",
@@ -78,6 +87,7 @@ def optimize(
     kernelwright optimize softmax --dtype bf16 --minutes 2
     kernelwright optimize model.py:gated_norm --size T=512,H=4096
     kernelwright optimize mine.cpp --like rms_norm
+    kernelwright optimize mine.cu --like rms_norm
     kernelwright optimize mine.py --like rms_norm
     """  # noqa: D301
     from kernelwright.campaign import Budget, CampaignRequest
@@ -86,8 +96,10 @@ def optimize(
     from kernelwright.cli.progress import progress
     from kernelwright.propose import own_kernel_family
 
-    check_target(target, language)
     own, problem = _own_kernel(problem, like)
+    families = (own_kernel_family(own),) if own else ()
+    chosen = target_of(families[0].language, target) if families else check_target(target or "cpu")
+    check_target(chosen, language)
     reference = read_problem(problem)
     name = reference.function or Path(reference.path).stem
     folder = run or Path("runs") / f"{name}-{dtype or 'default'}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -99,9 +111,10 @@ def optimize(
         budget=Budget(evaluations, minutes),
         strategy=strategy,
         proposers=read_names(proposers, ()),
-        own=(own_kernel_family(own),) if own else (),
+        own=families,
         baselines=read_names(baselines, None),
         seed=seed,
+        target=chosen,
     )
     try:
         with progress() as told:
@@ -196,10 +209,12 @@ def suite(
     from kernelwright.campaign import Budget, SuiteRequest, run_suite
     from kernelwright.cli.output import print_json
     from kernelwright.cli.progress import progress
+    from kernelwright.errors import UserError
     from kernelwright.model import Dtype
     from kernelwright.suite import names
 
-    check_target(target)
+    if check_target(target) != "cpu":
+        raise UserError("the suite runs on the target cpu only in this version")
     dtypes_chosen = tuple(
         d for d in map(read_dtype, read_names(dtypes, ())) if isinstance(d, Dtype)
     )

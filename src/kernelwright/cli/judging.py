@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,14 +16,22 @@ from kernelwright.cli.options import (
     read_names,
     read_problem,
     read_sizes,
+    target_of,
 )
+
+if TYPE_CHECKING:
+    from kernelwright.model import Target
 
 
 def evaluate(
     problem: ProblemArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The kernel.", show_default=False)],
     language: Annotated[
-        str | None, typer.Option("--language", help="cpp or python; default: by the file's suffix.",
+        str | None, typer.Option("--language", help="cpp, cuda or python; default: by the file's "
+                                 "suffix.", show_default=False)
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="cpu or cuda; default: by the language.",
                                  show_default=False)
     ] = None,
     dtype: DtypeOption = None,
@@ -36,6 +44,7 @@ def evaluate(
     \b
     kernelwright evaluate rms_norm mine.cpp
     kernelwright evaluate rms_norm mine.py
+    kernelwright evaluate rms_norm mine.cu --dtype bf16
     kernelwright evaluate rms_norm runs/mine/best.cpp --dtype bf16 --json
     """  # noqa: D301
     from kernelwright.campaign import evaluate as judge
@@ -44,6 +53,7 @@ def evaluate(
     from kernelwright.propose import own_kernel_family
 
     family = own_kernel_family(file, language)
+    chosen = target_of(family.language, target)
     reference = read_problem(problem)
     with progress() as told:
         document = judge(
@@ -53,6 +63,7 @@ def evaluate(
             read_sizes(size),
             read_names(baselines, None),
             told,
+            target=chosen,
         )
     if json:
         print_json(document)
@@ -96,14 +107,18 @@ def compare(
     from kernelwright.campaign import compare as judge
     from kernelwright.cli.output import print_isolation, print_json, print_table
     from kernelwright.cli.progress import progress
+    from kernelwright.errors import UserError
     from kernelwright.propose import own_kernel_family
     from kernelwright.report import text
 
     families = [own_kernel_family(file) for file in files]
+    targets: set[Target] = {target_of(family.language, None) for family in families}
+    if len(targets) > 1:
+        raise UserError("kernels for the processor and for the GPU cannot be compared in one run")
     with progress() as told:
         document = judge(
             read_problem(problem), families, read_dtype(dtype), read_sizes(size), told,
-            seconds, repeat,
+            seconds, repeat, target=targets.pop(),
         )  # fmt: skip
     rows = document["kernels"]
     repetitions = [triple for row in rows for triple in row.get("repetitions", ())]

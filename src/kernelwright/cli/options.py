@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from kernelwright.model import Dtype, FrozenMap
+    from kernelwright.model import Dtype, FrozenMap, Target
     from kernelwright.problems import ProblemReference
 
 T = TypeVar("T")
@@ -54,10 +54,15 @@ SizeOption = Annotated[
     ),
 ]
 TargetOption = Annotated[
-    str, typer.Option("--target", help="Where the kernel will run; in this version: cpu.")
+    str, typer.Option("--target", help="Where the kernel will run: cpu, or cuda (an NVIDIA GPU).")
 ]
 LanguageOption = Annotated[
-    str, typer.Option("--language", help="What the kernel is written in; in this version: cpp.")
+    str | None,
+    typer.Option(
+        "--language",
+        help="What the kernel is written in; default: cpp, and cuda for the target cuda.",
+        show_default=False,
+    ),
 ]
 BaselinesOption = Annotated[
     str | None,
@@ -169,15 +174,35 @@ def check_scenario(scenario: str | None) -> None:
         raise UserError(f"there is no scenario '{scenario}': choose from {', '.join(known)}")
 
 
-def check_target(target: str, language: str = "cpp") -> None:
+def check_target(target: str, language: str | None = None) -> Target:
     """Accept what this version can do.
 
     Raises:
-        UserError: another target or language.
+        UserError: another target, or a language that does not run there.
     """
     from kernelwright.errors import UserError
 
-    if target != "cpu":
-        raise UserError(f"there is no target '{target}' in this version: only cpu")
-    if language != "cpp":
-        raise UserError(f"there is no language '{language}' in this version: only cpp")
+    languages: dict[Target, str] = {"cpu": "cpp", "cuda": "cuda"}
+    if target not in languages:
+        raise UserError(f"there is no target '{target}' in this version: only cpu and cuda")
+    wanted = languages[target]
+    if language not in (None, wanted):
+        raise UserError(
+            f"there is no language '{language}' for {target} in this version: only {wanted}"
+        )
+    return target
+
+
+def target_of(language: str, target: str | None) -> Target:
+    """Where a kernel of this language runs: CUDA C++ on the GPU, everything else elsewhere.
+
+    Raises:
+        UserError: it does not run on the target that was asked for.
+    """
+    from kernelwright.errors import UserError
+
+    own: Target = "cuda" if language == "cuda" else "cpu"
+    if target not in (None, own):
+        check_target(target)
+        raise UserError(f"a kernel in {language} runs on {own}, not on {target}")
+    return own

@@ -100,9 +100,19 @@ def write_winner(
 
 
 def write_source(folder: Path, candidate: Candidate, evidence: Sequence[str] = ()) -> Path:
-    """Write a winner in Python as `best_kernel.py`, with its tunables bound; the path."""
+    """Write a winner without an operator, its tunables bound: Python, or CUDA C++; the path.
+
+    Python is called `best_kernel.py`; CUDA C++ `best.cu`, with the header that it includes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     notes = [f"{candidate.family or 'A kernel'}, judged by kernelwright.", *evidence]
+    if candidate.language == "cuda":
+        path = folder / "best.cu"
+        flags = shlex.split(str(candidate.tunables.get("FLAGS", "-O3")))
+        command = ("nvcc", "-shared", "-std=c++17", "-arch=native", "-Xcompiler=-fPIC", *flags)
+        path.write_text(bound_source(candidate, notes, [*command, path.name, "-o", "libbest.so"]))
+        _copy(include_folder() / "kernelwright.h", folder / "kernelwright.h")
+        return path
     path = folder / "best_kernel.py"
     path.write_text(bound_python_source(candidate, notes))
     return path

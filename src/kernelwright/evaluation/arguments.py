@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from kernelwright.evaluation.pool import Pool
 from kernelwright.evaluation.prepared import ARENA
 from kernelwright.evaluation.workspace import OFFSET
-from kernelwright.execution import Pointer
+from kernelwright.execution import Pointer, Stream
 from kernelwright.model import Scalar, ScalarArgument, Signature, Workload
 
 
@@ -16,7 +16,7 @@ def arguments(
     slots: tuple[int, int],
     workspace_bytes: int,
     prepared_bytes: int = 0,
-) -> tuple[Pointer | int | float, ...]:
+) -> tuple[Pointer | Stream | int | float, ...]:
     """The arguments of one call, in prototype order."""
     workload = pool.workloads[case]
     inputs = pool.input_slots[slots[0]]
@@ -26,7 +26,7 @@ def arguments(
     scratch: Pointer | int = Pointer("workspace", OFFSET) if workspace_bytes else 0
     packed: Pointer | int = Pointer(ARENA, OFFSET) if prepared_bytes else 0
     sizes = size_arguments(signature, workload)
-    return (*pointers, *sizes, packed, scratch, workspace_bytes, 0)
+    return (*pointers, *sizes, packed, scratch, workspace_bytes, Stream())
 
 
 def size_arguments(signature: Signature, workload: Workload) -> tuple[int | float, ...]:

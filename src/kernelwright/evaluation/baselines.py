@@ -44,13 +44,10 @@ class BaselineRole:
 
     def timed(self, case: int, slots: tuple[int, int]) -> float | Fault:
         """One call; its results are verified on each input set, and now and then again."""
-        self.pool.load(case, slots[0])
+        arena, inputs = self.pool.lay_before_oracle(case, slots[0])
         workload = workload_to_json(self.pool.workloads[case])
-        inputs = self.pool.input_slots[slots[0]]
         self.pool.evict(case, slots)
-        report = self.oracle.timed(
-            self.name, workload, self.pool.inputs.name, inputs, self.flush_bytes
-        )
+        report = self.oracle.timed(self.name, workload, arena, inputs, self.flush_bytes)
         self.faults.append(report.minor_faults + report.major_faults)
         if case not in self._seen or self.rng.random() < _VERIFY_AGAIN:
             self._verify(case, slots[1])
@@ -62,6 +59,7 @@ class BaselineRole:
         places = self.pool.output_slots[case][out]
         self.pool.admit(self)  # a kernel that comes next finds no answers of this one
         self.pool.poison(case, out)
+        self.pool.poison_for_oracle(case, out)
         packed_us = self.oracle.collect(self.pool.outputs.name, places)
         if packed_us is not None:
             self.prepare_us.append(packed_us)

@@ -17,14 +17,19 @@ _DISAGREE_US = 50.0
 _DISAGREE_SHARE = 0.05
 
 
-def agreed_us(report: CallReport, overhead_us: float) -> float:
+def agreed_us(report: CallReport, overhead_us: float, slack_us: float = SLACK_US) -> float:
     """The timed process's finer clock as far as the judge's leaves it no room, plus head starts.
 
     The bracket less the handshake is at most 1 % and a few microseconds above what the worker says;
     whatever is beyond that counts as time of the kernel, and so does what the worker computed
     between waking its team and the call, and between its answer and its being frozen.
+
+    Args:
+        report: of the call.
+        overhead_us: what the bracket of a call that does nothing is longer than the call.
+        slack_us: what honest handshakes differ by.
     """
-    bracket = (report.bracket_us - overhead_us - SLACK_US) / (1 + SLACK_SHARE)
+    bracket = (report.bracket_us - overhead_us - slack_us) / (1 + SLACK_SHARE)
     return max(report.elapsed_us, bracket) + max(0.0, report.outside_us - OUTSIDE_US)
 
 

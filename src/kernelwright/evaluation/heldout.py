@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from kernelwright.evaluation.baselines import BaselineRole
 from kernelwright.evaluation.expected import Fault
-from kernelwright.evaluation.pool import Pool, make_pool
+from kernelwright.evaluation.pool import Pool
+from kernelwright.evaluation.pool_making import make_pool
 from kernelwright.evaluation.rounds import KernelRole, Role, Samples, one_round
 from kernelwright.evaluation.screening import CANDIDATE
 from kernelwright.evaluation.session import Session, rejected
@@ -46,7 +47,7 @@ def examine(
     workloads = [workload_from_json(data) for data in found]
     pool = make_pool(
         f"heldout{secrets.randbits(32):x}", judge.public.signature, workloads, 2, shared=False,
-        oracle=judge.oracle,
+        oracle=judge.oracle, arena=judge.ground.make_arena,
     )  # fmt: skip
     pool.throw_out = judge.pool.throw_out
     try:
@@ -115,9 +116,8 @@ def _time_one(
 ) -> WorkloadResult | Fault | None:
     """A few paired rounds; None when the baseline cannot run at these sizes."""
     workload = pool.workloads[case]
-    inputs = pool.input_slots[case]
-    pool.load(case, case)
-    why = judge.oracle.prepare(rival, workload_to_json(workload), pool.inputs.name, inputs)
+    arena, inputs = pool.lay_before_oracle(case, case)
+    why = judge.oracle.prepare(rival, workload_to_json(workload), arena, inputs)
     if why is not None:
         return None
     baseline = BaselineRole(

@@ -9,6 +9,7 @@ import gc
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 
 from kernelwright.errors import KernelwrightError, ProblemError, Unsupported
 from kernelwright.evaluation.layout import Place
+from kernelwright.evaluation.oracle_gpu import Gpu
 from kernelwright.evaluation.wire import (
     Json,
     comparison_to_json,
@@ -64,6 +66,7 @@ class Oracle:
         self._last: tuple[torch.Tensor, ...] = ()
         self._prepare_us: float | None = None
         self._flushed = torch.zeros(0)
+        self._gpu: Gpu | None = None
 
     @property
     def problem(self) -> Problem:
@@ -76,8 +79,12 @@ class Oracle:
         """Load a problem; what the judge needs to know of it."""
         problem = load_problem(ProblemReference.from_json(payload["reference"]))
         self._problem = problem
-        bench = problem.bench_workload(payload["sizes"], payload["dtype"])
-        self._baselines = baselines(problem)
+        target = payload["target"]
+        if target == "cuda":
+            self._gpu = Gpu()
+        named = "gpu" if target == "cuda" else target
+        bench = problem.bench_workload(payload["sizes"], payload["dtype"], named)
+        self._baselines = baselines(problem, target)
         program, unmatched, counted, unit = None, None, None, "fma"
         try:
             traced = trace_program(problem, bench.dtype)
@@ -122,9 +129,12 @@ class Oracle:
             place = Place.from_json(data)
             np.copyto(place.bytes_in(arena), _bytes(value))
         scalars = dict(workload.scalars)
-        exact = [_values(t) for t in run_reference(self.problem, inputs, scalars)]
-        sound = sound_runs(self.problem, inputs, scalars)
-        terms = run_terms(self.problem, inputs, scalars)
+        with self._gpu.computing() if self._gpu else nullcontext():
+            there = self._gpu.lend(inputs) if self._gpu else inputs
+            exact = [_values(t) for t in run_reference(self.problem, there, scalars)]
+            runs_there = sound_runs(self.problem, there, scalars)
+            sound = [tuple(value.cpu() for value in run) for run in runs_there]
+            terms = run_terms(self.problem, there, scalars)
         scored = dict(zip([o.name for o in self.problem.signature.outputs], exact, strict=True))
         judged = self._judged(inputs, scalars, sound[0], scored)
         norms: list[float] = []
@@ -194,24 +204,30 @@ class Oracle:
             "wrong": plainly_wrong(self.problem, self._baselines[name], Dtype(payload["dtype"]))
         }
 
-    def baseline(self, payload: Json) -> Callable[[], None]:
+    def baseline(self, payload: Json) -> Callable[[], float | None]:
         """A callable that runs one baseline on inputs in a visible slot."""
         run = self._baselines[payload["name"]]
         workload = workload_from_json(payload["workload"])
         arena = arena_view(payload["arena"])
         inputs = {p.name: _tensor(p, arena) for p in _places(payload["inputs"])}
         self._last = ()
+        if self._gpu is not None:
+            inputs = self._gpu.lend(inputs)
         start = time.perf_counter_ns()
         bound, packed = run.bind(inputs, dict(workload.scalars))
         self._prepare_us = (time.perf_counter_ns() - start) / 1000 if packed else None
-        self._throw_out(packed)
+        if self._gpu is None:
+            self._throw_out(packed)
         gc.collect(0)
 
         def call() -> None:
             self._last = ()
             self._last = bound()
 
-        return call
+        if self._gpu is None:
+            return call
+        gpu = self._gpu
+        return lambda: gpu.timed_ns(call)
 
     def collect(self, payload: Json) -> Json:
         """Copy the last results to their places."""
@@ -227,13 +243,16 @@ class Oracle:
 
     def _throw_out(self, packed: Sequence[torch.Tensor]) -> None:
         """What was packed a moment ago must be as cold as what the judge lends."""
-        evict = evictor(probe().toolchains[0]) if packed else None
+        evict = evictor(probe(gpu=False).toolchains[0]) if packed else None
         if evict is not None:
             for tensor in packed:
                 evict(_packed_bytes(tensor))
 
     def flush(self, nbytes: int) -> None:
-        """Read that many bytes with torch's own threads."""
+        """Read that many bytes with torch's own threads, or on the GPU right before the call."""
+        if self._gpu is not None:
+            self._gpu.flush_bytes = nbytes
+            return
         if self._flushed.numel() * 4 != nbytes:
             self._flushed = torch.ones(nbytes // 4)
         self._flushed.sum()
@@ -256,7 +275,7 @@ def _from_numpy(values: Array) -> torch.Tensor:
 
 
 def _bytes(value: torch.Tensor) -> Array:
-    return value.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return value.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy()
 
 
 def _packed_bytes(value: torch.Tensor) -> Array:
@@ -270,7 +289,7 @@ def _packed_bytes(value: torch.Tensor) -> Array:
 
 def _values(value: torch.Tensor) -> Array:
     """Values in a native numpy type: floats as float32 or float64, integers as int64."""
-    value = value.detach()
+    value = value.detach().cpu()
     if value.dtype in (torch.bfloat16, torch.float16):
         value = value.float()
     return (value if value.is_floating_point() else value.to(torch.int64)).numpy()

@@ -1,6 +1,7 @@
 """The oracle's process, seen from the judge."""
 
 import math
+import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from kernelwright.build import user_cache_folder
 from kernelwright.evaluation.layout import Place
 from kernelwright.evaluation.wire import Json, comparison_from_json
 from kernelwright.execution import Arena, CallReport, RoleProcess, python_view
-from kernelwright.model import content_hash
+from kernelwright.model import Target, content_hash
 from kernelwright.numerics import Comparison
 from kernelwright.problems import ProblemReference
 
@@ -35,11 +36,20 @@ def compile_cache(file: Path) -> Path:
 class OracleClient:
     """Requests to the oracle; frozen between them once `freeze` was called."""
 
-    def __init__(self, threads: int, reference: ProblemReference) -> None:
+    def __init__(
+        self,
+        threads: int,
+        reference: ProblemReference,
+        devices: Sequence[Path] = (),
+        libraries: Sequence[Path] = (),
+    ) -> None:
         file = Path(reference.path)
         cache = compile_cache(file)
         env = ENVIRONMENT | {"TORCHINDUCTOR_CACHE_DIR": str(cache)}
-        view = python_view([file], writable=[cache])
+        if libraries:
+            known = [str(path) for path in libraries]
+            env["LD_LIBRARY_PATH"] = ":".join([*known, os.environ.get("LD_LIBRARY_PATH", "")])
+        view = python_view([file, *libraries], [cache], devices)
         self._role = RoleProcess.start(MODULE, env=env, threads=threads, view=view)
         self._frozen = False
 
@@ -81,11 +91,12 @@ class OracleClient:
         dtype: str | None,
         sizes: Mapping[str, int] | int | None,
         seed: int,
+        target: Target = "cpu",
     ) -> Json:
         """Load the problem: what is public, its program, cost, workloads and baselines."""
         size = dict(sizes) if isinstance(sizes, Mapping) else sizes
         payload = {"reference": reference.to_json(), "dtype": dtype, "sizes": size, "seed": seed}
-        return self._ask("load", payload, MAKE_S)
+        return self._ask("load", payload | {"target": target}, MAKE_S)
 
     def make(
         self,

@@ -7,30 +7,33 @@ read: the judge copies secret sets into its slots. `outputs` is what timed calls
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from kernelwright.evaluation.expected import Case, Expected
 from kernelwright.evaluation.layout import (
+    PAGE,
     POISON,
     ZONE,
     Bytes,
     Place,
-    pack,
-    pack_before_guards,
-    page_up,
 )
 from kernelwright.evaluation.oracle_client import OracleClient
 from kernelwright.evaluation.wire import workload_to_json
-from kernelwright.execution import Arena
+from kernelwright.execution import Arena, Pointer, Poison
 from kernelwright.machine import Evict
-from kernelwright.model import Dtype, Signature, Workload
+from kernelwright.model import Signature, Workload
 from kernelwright.numerics import band
 
 FEWEST_SETS = 3
 """Secret sets that a bench workload has at least, if memory allows it."""
+MakeArena = Callable[[str, int, bool], Arena]
+"""Memory by name and size, in large pages or not; see `Arena`."""
+_LOOK_ONE_IN = 8
+_LATE_ELEMENTS = 1024
+"""Of each output that a device fills last: too few to matter in its cache."""
 _REMEMBERED = 2
 """Different right outputs kept of each case."""
 
@@ -81,6 +84,12 @@ class Pool:
         default_factory=dict[tuple[int, int], Sequence[int]]
     )
     """Poisons that are right nowhere, by case and output."""
+    late: list[slice] = field(default_factory=list[slice])
+    """Elements of each output that the last call found filled last; none but on a device."""
+    _poisoned: dict[tuple[int, int, int], int] = field(
+        default_factory=dict[tuple[int, int, int], int]
+    )
+    """By case, slot and output: what it was last filled with."""
     _verified: dict[int, list[list[Bytes]]] = field(default_factory=dict[int, list[list[Bytes]]])
 
     @property
@@ -132,32 +141,30 @@ class Pool:
         if self.holds[slot] == case:
             return
         self.blank()
-        arena = self.inputs.view()
         for source, place in zip(self.cases[case].inputs, self.input_slots[slot], strict=True):
-            np.copyto(place.bytes_in(arena), source)
+            self.inputs.put(place.offset, source)
         self.holds[slot] = case
 
     def load_static(self, case: int, slot: int) -> list[Place]:
         """Copy the static inputs of a case into a slot, alone; `blank` takes them away again."""
         self.blank()
-        arena, chosen = self.inputs.view(), list[Place]()
+        chosen: list[Place] = []
         places = zip(
             self.signature.inputs, self.cases[case].inputs, self.input_slots[slot], strict=True
         )
         for tensor, source, place in places:
             if tensor.static:
-                np.copyto(place.bytes_in(arena), source)
+                self.inputs.put(place.offset, source)
                 chosen.append(place)
         self.holds[slot] = case
         return chosen
 
     def blank(self) -> None:
         """Take all inputs out of sight: whoever runs next must not see what it is called on."""
-        arena = self.inputs.view()
         for slot, places in enumerate(self.input_slots):
             if self.holds and self.holds[slot] >= 0:
                 for place in places:
-                    place.bytes_in(arena)[:] = POISON
+                    self.inputs.fill(place.offset, place.nbytes, POISON)
         self.holds = [-1] * len(self.input_slots)
 
     def admit(self, guest: object) -> None:
@@ -167,7 +174,7 @@ class Pool:
         be there for the next one.
         """
         if self._guest is not guest:
-            self.outputs.view()[:] = POISON
+            self.outputs.fill(0, self.outputs.nbytes, POISON)
             self._dirty = {}
             self._guest = guest
 
@@ -177,20 +184,80 @@ class Pool:
         Each output gets a pattern that is right for none of its elements, so that what was never
         written is wrong even where NaN or a large number is expected.
         """
-        arena = self.outputs.view()
         for other, held in self._dirty.items():
             if other != slot or held != case:
                 for place in self.output_slots[held][other]:
-                    place.bytes_in(arena)[:] = POISON
+                    self.outputs.fill(place.offset, place.nbytes, POISON)
         self._dirty = {slot: case}
         for number, place in enumerate(self.output_slots[case][slot]):
-            patterns = self._patterns.get((case, number))
-            if patterns is None:
-                patterns = self.cases[case].expected[number].wrong_patterns()
-                self._patterns[case, number] = patterns
-            place.bytes_in(arena)[:] = secrets.choice(patterns)
-            for zone in place.red_zones(arena):
-                zone[:] = ZONE
+            byte = self._pattern(case, number)
+            self._poisoned[case, slot, number] = byte
+            self.outputs.fill(place.offset, place.nbytes, byte)
+            self.outputs.put(place.offset - PAGE, ZONE)
+            self.outputs.put(place.offset + place.nbytes, ZONE)
+
+    def poison_again(self, case: int, slot: int) -> list[Poison]:
+        """What a worker on a device has to fill before its call, as `poison` has just done.
+
+        All of each output, and a secret block of it once more when the clock is about to start: so
+        nothing is right that was written earlier.
+        """
+        if not self.outputs.mirrored:
+            return []
+        found: list[Poison] = []
+        self.late = []
+        for number, place in enumerate(self.output_slots[case][slot]):
+            byte = self._poisoned[case, slot, number]
+            found.append(Poison(Pointer(self.outputs.name, place.offset), place.nbytes, byte))
+            size = min(place.elements, _LATE_ELEMENTS)
+            start = secrets.randbelow(place.elements - size + 1)
+            self.late.append(slice(start, start + size))
+            at = Pointer(self.outputs.name, place.offset + start * place.dtype.itemsize)
+            found.append(Poison(at, size * place.dtype.itemsize, byte, last=True))
+        return found
+
+    def fetch(self, case: int, slot: int) -> None:
+        """Bring what a call left in its outputs and around them to where the judge looks."""
+        for place in self.output_slots[case][slot]:
+            self.outputs.fetch(place.offset - PAGE, place.nbytes + 2 * PAGE)
+
+    def changed_input(self, case: int, slot: int) -> str | None:
+        """An input that a call has changed, where it could; None: none.
+
+        All are looked at in small workloads, in large ones now and then, unforeseeably.
+        """
+        if not self.inputs.mirrored or (self.shared and secrets.randbelow(_LOOK_ONE_IN) > 0):
+            return None
+        for source, place in zip(self.cases[case].inputs, self.input_slots[slot], strict=True):
+            if not np.array_equal(self.inputs.fetch(place.offset, place.nbytes), source):
+                return place.name
+        return None
+
+    def lay_before_oracle(self, case: int, slot: int) -> tuple[str, tuple[Place, ...]]:
+        """The arena and the places in which a baseline finds the inputs of a case.
+
+        A baseline on a GPU copies them to memory of its own, from the secrets themselves.
+        """
+        if self.inputs.mirrored:
+            return self.secret.name, self.secrets[case].inputs
+        self.load(case, slot)
+        return self.inputs.name, self.input_slots[slot]
+
+    def poison_for_oracle(self, case: int, slot: int) -> None:
+        """Poison the places in which the oracle, who has no device memory of ours, answers."""
+        if not self.outputs.mirrored:
+            return  # they are those of kernels
+        arena = self.outputs.view()
+        for number, place in enumerate(self.output_slots[case][slot]):
+            place.bytes_in(arena)[:] = self._pattern(case, number)
+
+    def _pattern(self, case: int, number: int) -> int:
+        """A poison that is right nowhere in an output."""
+        patterns = self._patterns.get((case, number))
+        if patterns is None:
+            patterns = self.cases[case].expected[number].wrong_patterns()
+            self._patterns[case, number] = patterns
+        return secrets.choice(patterns)
 
     def evict(self, case: int, slots: tuple[int, int]) -> None:
         """Throw what a call reads and writes out of all caches; see `machine.evict`."""
@@ -260,89 +327,3 @@ class Pool:
             )
         inputs = tuple(place.bytes_in(arena) for place in places.inputs)
         return Case(workload, inputs, tuple(expected), seed)
-
-
-def make_pool(
-    label: str,
-    signature: Signature,
-    workloads: Sequence[Workload],
-    slots: int,
-    shared: bool,
-    oracle: OracleClient,
-) -> Pool:
-    """Arenas for the cases, attached to the oracle; `fill` makes the values.
-
-    Args:
-        label: prefix of the arenas' names, unique.
-        signature: of the problem.
-        workloads: one per case.
-        slots: output slots; input slots too when `shared`, else one input slot per case.
-        shared: all cases are of one workload.
-        oracle: who fills them.
-    """
-    secrets, secret_bytes = _secrets(signature, workloads)
-    input_slots: list[tuple[Place, ...]] = []
-    guards: list[int] = []
-    end = 0
-    for number in range(slots if shared else len(workloads)):
-        w = workloads[0] if shared else workloads[number]
-        if shared:  # timed: large pages stay whole
-            places, end = pack(signature.inputs, w.sizes, w.dtype, end, 1 + number % 8)
-        else:
-            places, end = pack_before_guards(signature.inputs, w.sizes, w.dtype, end)
-            guards += [page_up(place.offset + max(place.nbytes, 1)) for place in places]
-        input_slots.append(places)
-    starts, output_bytes = _output_starts(signature, workloads, slots)
-    output_slots = tuple(
-        tuple(
-            pack(signature.outputs, w.sizes, w.dtype, start, 2 + k % 7)[0]
-            for k, start in enumerate(starts)
-        )
-        for w in workloads
-    )
-    secret = Arena(f"{label}-secret", secret_bytes)
-    inputs = Arena(f"{label}-inputs", end, huge=not guards)
-    inputs.guards = tuple(guards)
-    outputs = Arena(f"{label}-outputs", output_bytes)
-    inputs.view()[:] = POISON
-    inputs.seal()
-    oracle.attach([secret, inputs, outputs])
-    return Pool(
-        label, signature, tuple(workloads), shared, secret, inputs, outputs, tuple(secrets),
-        tuple(input_slots), output_slots,
-    )  # fmt: skip
-
-
-def bytes_per_set(signature: Signature, workload: Workload) -> int:
-    """What one more secret set costs, the judge's bands included."""
-    secrets, nbytes = _secrets(signature, [workload])
-    return nbytes + sum(2 * place.nbytes for place in secrets[0].tolerances)
-
-
-def _secrets(signature: Signature, workloads: Sequence[Workload]) -> tuple[list[Secret], int]:
-    end = 0
-    secrets: list[Secret] = []
-    for w in workloads:
-        inputs, end = pack(signature.inputs, w.sizes, w.dtype, end)
-        values: list[list[Place]] = [[], []]
-        for tensor in signature.outputs:
-            dtype, shape = tensor.resolve(w.dtype), tensor.shape(w.sizes)
-            kinds = (
-                Dtype.F64 if dtype.is_float else Dtype.I64,
-                Dtype.F64 if dtype is Dtype.F64 else Dtype.F32,
-            )
-            for group, kind in zip(values, kinds, strict=True):
-                nbytes = tensor.elements(w.sizes) * kind.itemsize
-                group.append(Place(tensor.name, kind, shape, end, nbytes))
-                end += -(-nbytes // 64) * 64
-        end = page_up(end)
-        secrets.append(Secret(inputs, tuple(values[0]), tuple(values[1])))
-    return secrets, end
-
-
-def _output_starts(
-    signature: Signature, workloads: Sequence[Workload], slots: int
-) -> tuple[list[int], int]:
-    """Where output slots begin (cases share them), and the size of all."""
-    size = max(pack(signature.outputs, w.sizes, w.dtype, 0, 8)[1] for w in workloads)
-    return [k * size for k in range(slots)], slots * size

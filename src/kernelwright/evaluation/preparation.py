@@ -15,15 +15,16 @@ from kernelwright.errors import ProblemError
 from kernelwright.evaluation.baselines import BaselineReport, BaselineRole
 from kernelwright.evaluation.expected import Equivalence
 from kernelwright.evaluation.oracle_client import OracleClient
-from kernelwright.evaluation.pool import FEWEST_SETS, Pool, bytes_per_set, make_pool
+from kernelwright.evaluation.pool import FEWEST_SETS, Pool
+from kernelwright.evaluation.pool_making import bytes_per_set, make_pool
 from kernelwright.evaluation.prepared import PreparedMemory, static_bytes
-from kernelwright.evaluation.roof import BenchCost, RoofReader
+from kernelwright.evaluation.roof import BenchCost
 from kernelwright.evaluation.session import Bench, Session
 from kernelwright.evaluation.settings import JudgeSettings
+from kernelwright.evaluation.targets import ground_of
 from kernelwright.evaluation.wire import Json, workload_from_json, workload_to_json
 from kernelwright.evaluation.workspace import Workspaces
 from kernelwright.expr import Program, from_json
-from kernelwright.machine import evictor, flush_bytes
 from kernelwright.model import (
     Bound,
     Candidate,
@@ -32,10 +33,10 @@ from kernelwright.model import (
     Machine,
     PublicProblem,
     Rejected,
+    Target,
     Workload,
 )
 from kernelwright.problems import ProblemReference, public_from_json
-from kernelwright.roofline import floor_us
 
 Told = Callable[[str], None]
 _MANY_BYTES = 1 << 30
@@ -52,12 +53,16 @@ class Preparation:
     Args:
         reference: the problem.
         dtype: workload dtype; None: the first that the problem declares.
-        sizes: bench sizes; None: the first that the problem declares for CPUs.
+        sizes: bench sizes; None: the first that the problem declares for the target.
         machine: where this runs.
         builder: the builder whose artifacts it will get.
         seed: decides the sizes of the check workloads; None: drawn. Inputs, orders and held-out
             sizes are drawn from the system's entropy whatever the seed.
         settings: how thorough to be.
+        target: where kernels run.
+
+    Raises:
+        MachineError: the target is not there.
     """
 
     public: PublicProblem
@@ -83,11 +88,13 @@ class Preparation:
         builder: Builder,
         seed: int | None = None,
         settings: JudgeSettings | None = None,
+        target: Target = "cpu",
     ) -> None:
         self.reference = reference
         self.machine = machine
         self.builder = builder
         self.settings = settings or JudgeSettings()
+        self.ground = ground_of(target, machine, self.settings.flush_factor)
         self.rng = np.random.default_rng(secrets.randbits(128))
         self.absent: dict[str, str] = {}
         """Baselines that could not run, and why."""
@@ -98,8 +105,8 @@ class Preparation:
         self._seed = secrets.randbits(32) if seed is None else seed
         self._ready: list[str] | None = None
         self._wrong: dict[str, str] = {}
-        self._workspaces = Workspaces()
-        self._prepared = PreparedMemory()
+        self._workspaces = Workspaces(make=self.ground.make_arena)
+        self._prepared = PreparedMemory(self.ground.make_arena)
         self._open = False
 
     # Opening and closing -------------------------------------------------------------------------
@@ -118,12 +125,16 @@ class Preparation:
         self._open = True
         try:
             tell("starting the oracle")
-            self.oracle = OracleClient(self.machine.cores, self.reference)
+            self.oracle = OracleClient(
+                self.ground.oracle_threads, self.reference, self.ground.devices,
+                self.ground.libraries,
+            )  # fmt: skip
             dtype, sizes = self._asked
-            self._take(self.oracle.load(self.reference, dtype, sizes, self._seed))
+            target = self.ground.target
+            self._take(self.oracle.load(self.reference, dtype, sizes, self._seed, target))
             tell("computing expected values")
             self._make_pools()
-            self.roof = RoofReader(self.machine)
+            self.roof = self.ground.roof()
             self.oracle.freeze()
         except BaseException:
             self.close()
@@ -164,15 +175,9 @@ class Preparation:
     # What screening and acceptance share ---------------------------------------------------------
 
     @property
-    def flush_bytes(self) -> int:
-        """What a worker flushes right before a call; what it was lent has been evicted already."""
-        evicts = self.pool.throw_out is not None
-        return flush_bytes(self.machine, evicts, self.settings.flush_factor)
-
-    @property
     def oracle_flush_bytes(self) -> int:
         """What the oracle flushes: the intermediates of a baseline lie in memory of its own."""
-        return flush_bytes(self.machine, False, self.settings.flush_factor)
+        return self.ground.oracle_flush_bytes
 
     def floor_us(self, session: Session) -> float:
         """A time that no cold call is under: what was prepared may be all that it reads of weights.
@@ -180,12 +185,11 @@ class Preparation:
         Args:
             session: of the kernel that is called.
         """
-        m, read = self.machine, self.cost.bytes_read
-        best = max(m.read_gbs, m.copy_gbs, m.triad_gbs, m.write_gbs)
+        read = self.cost.bytes_read
         packed = session.needs.prepared.get(self.bench, 0)
         if packed:
             read -= max(0, static_bytes(self.public.signature, self.bench) - packed)
-        return floor_us(max(0, read), self.cost.bytes_written, best, m.l3_bytes)
+        return self.ground.floor_us(max(0, read), self.cost.bytes_written)
 
     def live_bound(self) -> Bound:
         """The bound at this moment."""
@@ -264,8 +268,9 @@ class Preparation:
     def _make_pools(self) -> None:
         settings, signature = self.settings, self.public.signature
         self.checks = make_pool(
-            "check", signature, self._check_workloads, 2, shared=False, oracle=self.oracle
-        )
+            "check", signature, self._check_workloads, 2, shared=False, oracle=self.oracle,
+            arena=self.ground.make_arena,
+        )  # fmt: skip
         self.renew(self.checks)
         each = bytes_per_set(signature, self.bench)
         few = min(FEWEST_SETS, settings.memory_bytes // each)
@@ -274,9 +279,9 @@ class Preparation:
         )
         self.pool = make_pool(
             "bench", signature, [self.bench] * count, settings.slots, shared=True,
-            oracle=self.oracle,
+            oracle=self.oracle, arena=self.ground.make_arena,
         )  # fmt: skip
-        self.pool.throw_out = evictor(self.machine.toolchains[0])
+        self.pool.throw_out = self.ground.throw_out
         self.renew(self.pool)
         for pool in (self.checks, self.pool):
             if not pool.usable():
@@ -288,9 +293,10 @@ class Preparation:
     def _bench(self) -> Bench:
         return Bench(
             self.public.signature,
-            self.machine.cores,
+            self.ground.threads,
             self.settings.limits,
-            self.flush_bytes,
+            self.ground.flush_bytes,
+            self.ground.slack_us,
             self._workspaces,
             self._prepared,
             lambda artifact: self.builder.host(artifact, self.public.signature, self.dtype),
@@ -299,9 +305,8 @@ class Preparation:
 
     def _prepare(self, name: str) -> bool:
         workload = workload_to_json(self.bench)
-        inputs = self.pool.input_slots[0]
-        self.pool.load(self.pool.usable()[0], 0)
-        why = self.oracle.prepare(name, workload, self.pool.inputs.name, inputs)
+        arena, inputs = self.pool.lay_before_oracle(self.pool.usable()[0], 0)
+        why = self.oracle.prepare(name, workload, arena, inputs)
         if why is not None:
             self.absent[name] = why
         else:

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from kernelwright.evaluation.layout import POISON
-from kernelwright.evaluation.pool import Pool
+from kernelwright.evaluation.pool import MakeArena, Pool
 from kernelwright.evaluation.workspace import OFFSET, Workspaces
-from kernelwright.execution import Arena, Call, CallReport, Failure, Pointer, Worker
+from kernelwright.execution import Arena, Call, CallReport, Failure, Pointer, Stream, Worker
 from kernelwright.machine import Evict
 from kernelwright.model import Signature, Workload
 
@@ -25,17 +23,17 @@ _MOST_TIMES = 16
 _MORE_BYTES = 64 << 20
 
 
-def _made() -> Workspaces:
-    return Workspaces(_MAKING, "what it prepares")
-
-
 @dataclass(slots=True)
 class PreparedMemory:
     """What preparing processes write, and the copy that calls read; for all kernels."""
 
-    made: Workspaces = field(default_factory=_made)
+    make: MakeArena = Arena
     lent: Arena | None = None
+    made: Workspaces = field(init=False)
     _shown: bool = False
+
+    def __post_init__(self) -> None:
+        self.made = Workspaces(_MAKING, "what it prepares", self.make)
 
     def arenas(self) -> tuple[Arena, ...]:
         """What calling processes map."""
@@ -48,8 +46,8 @@ class PreparedMemory:
         self.close()
         self.made.grow(nbytes)
         assert self.made.arena is not None
-        self.lent = Arena(ARENA, self.made.arena.nbytes)
-        self.lent.view()[:] = POISON
+        self.lent = self.make(ARENA, self.made.arena.nbytes, True)
+        self.lent.fill(0, self.lent.nbytes, POISON)
         self.lent.seal()
 
     def lend(self, nbytes: int, throw_out: Evict | None) -> None:
@@ -57,15 +55,14 @@ class PreparedMemory:
         if not nbytes or self.lent is None or self.made.arena is None:
             return
         self._shown = True
-        here = self.lent.view(OFFSET, nbytes)
-        np.copyto(here, self.made.arena.view(OFFSET, nbytes))
+        self.lent.copy(OFFSET, nbytes, self.made.arena)
         if throw_out is not None:
-            throw_out(here)
+            throw_out(self.lent.view(OFFSET, nbytes))
 
     def blank(self) -> None:
         """Take it out of sight."""
         if self._shown and self.lent is not None:
-            self.lent.view()[:] = POISON
+            self.lent.fill(0, self.lent.nbytes, POISON)
             self._shown = False
 
     def close(self) -> None:
@@ -114,7 +111,7 @@ class Preparer:
         self.memory.made.poison(nbytes)
         places = pool.load_static(case, slot)
         inputs = [Pointer(pool.inputs.name, place.offset) for place in places]
-        report = self.worker.prepare(Call((*inputs, *sizes, Pointer(_MAKING, OFFSET), 0)))
+        report = self.worker.prepare(Call((*inputs, *sizes, Pointer(_MAKING, OFFSET), Stream())))
         pool.blank()
         return report
 

@@ -116,9 +116,10 @@ class Race:
         return self.candidate.session.dishonest_clock(judge.floor_us(self.candidate.session))
 
     def _round(self, roles: Sequence[Role]) -> Stumble | None:
-        """New processes, then calls by turns, each verified; the medians are one sample."""
+        """New processes where they differ, then verified calls by turns; medians are a sample."""
         pool, times = self.judge.pool, Samples({role.name: [] for role in roles})
-        for role in roles:
+        renewed = roles if self.judge.ground.renews else ()
+        for role in renewed:
             fault = role.session.renew(pool) if isinstance(role, KernelRole) else None
             if fault is not None:
                 return Stumble(role.name, fault)

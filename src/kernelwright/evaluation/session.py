@@ -55,6 +55,8 @@ class Bench:
     limits: Limits
     flush_bytes: int
     """What a worker's team reads right before every call, timed or not."""
+    slack_us: float
+    """What honest handshakes differ by."""
     workspaces: Workspaces
     prepared: PreparedMemory
     host: Callable[[Artifact], Host]
@@ -178,13 +180,25 @@ class Session:
             self.bench.prepared.lend(prepared, pool.throw_out)
 
         call = Call(arguments(self.bench.signature, pool, case, slots, scratch, prepared))
-        report = self.worker.call(call, self.bench.flush_bytes, park=True, before=lay_out)
+        again = pool.poison_again(case, slots[1])
+        report = self.worker.call(call, self.bench.flush_bytes, True, lay_out, again)
         if isinstance(report, Failure):
             return failed(report, workload)
-        broken = self.bench.workspaces.broken_zone(scratch)
+        pool.fetch(case, slots[1])
+        return self._trespass(pool, case, slots[0]) or (
+            fault_of(report, workload, self.bench.threads) or report
+        )
+
+    def _trespass(self, pool: Pool, case: int, slot: int) -> Fault | None:
+        """What the last call wrote where it must not, beside its outputs."""
+        workload = pool.workloads[case]
+        broken = self.bench.workspaces.broken_zone(self.needs.workspace[workload])
         if broken is not None:
             return Fault(Reason.RED_ZONE, f"{broken}; on {describe(workload)}")
-        return fault_of(report, workload, self.bench.threads) or report
+        changed = pool.changed_input(case, slot)
+        if changed is not None:
+            return Fault(Reason.WROTE_INPUT, f"wrote to '{changed}'; on {describe(workload)}")
+        return None
 
     def check(self, pool: Pool, case: int, slots: tuple[int, int]) -> Fault | float:
         """One untimed call, verified completely; the error in tolerance units when it is right."""
@@ -224,7 +238,7 @@ class Session:
         overhead = self.worker.handshake_overhead_us
         self.elapsed_us.append(report.elapsed_us)
         self.excess_us.append(excess_us(report, overhead))
-        return agreed_us(report, overhead)
+        return agreed_us(report, overhead, self.bench.slack_us)
 
     def _check_timed(
         self, pool: Pool, case: int, out: int, chosen: Sequence[list[slice]] | None
@@ -232,7 +246,9 @@ class Session:
         places, arena = pool.output_slots[case][out], pool.outputs.view()
         whole_zones = pool.broken_zone(case, out) is None
         if chosen is not None:
-            if whole_zones and check_sample(pool.cases[case], places, arena, chosen):
+            late = pool.late or [slice(0, 0)] * len(chosen)
+            parts = [[*some, last] for some, last in zip(chosen, late, strict=True)]
+            if whole_zones and check_sample(pool.cases[case], places, arena, parts):
                 return None
         else:
             # elementwise nearly always; now and then, unforeseeably, also the error as a whole
@@ -314,7 +330,8 @@ class Session:
         if broken is not None:
             return Fault(Reason.RED_ZONE, f"{broken}; on {describe(workload)}")
         if pool.shared:
-            self.prepare_us.append(agreed_us(report, self.worker.handshake_overhead_us))
+            overhead = self.worker.handshake_overhead_us
+            self.prepare_us.append(agreed_us(report, overhead, self.bench.slack_us))
         return fault_of(report, workload, self.bench.threads, "its preparation")
 
 
@@ -345,7 +362,7 @@ def _process(
     """A process of the kernel, begun again when it is ended from outside."""
     start = partial(
         Worker.start, artifact.path, candidate.entry, bench.host(artifact), arenas, bench.threads,
-        bench.limits,
+        bench.limits, bench.flush_bytes,
     )  # fmt: skip
     for _ in range(_STARTS - 1):
         with suppress(HarnessError):  # nothing of the candidate has run

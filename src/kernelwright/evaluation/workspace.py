@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernelwright.evaluation.layout import ALIGNMENT, PAGE, ZONE
+from kernelwright.evaluation.pool import MakeArena
 from kernelwright.execution import Arena
 from kernelwright.machine import Evict
 
@@ -20,6 +21,7 @@ class Workspaces:
     name: str = "workspace"
     """Of the arena."""
     what: str = "its workspace"
+    make: MakeArena = Arena
     arena: Arena | None = None
     _guest: object = None
     """The process that was last let near it."""
@@ -41,7 +43,7 @@ class Workspaces:
     def grow(self, nbytes: int) -> None:
         """Replace it by a larger one; workers that map the old one must be started again."""
         self.close()
-        self.arena = Arena(self.name, _whole(nbytes))
+        self.arena = self.make(self.name, _whole(nbytes), True)
 
     def poison(self, nbytes: int) -> None:
         """Fill what the kernel may use with other NaNs than last time, the rest with secrets.
@@ -50,24 +52,21 @@ class Workspaces:
         """
         if self.arena is None:
             return
-        memory = self.arena.view()
         # sign and low bits vary: NaN in every floating dtype of at least two bytes
-        word = np.uint64(0x7FF87FF87FF87FF8 | secrets.randbits(64) & 0x8007800780078007)
-        memory[: memory.size // 8 * 8].view(np.uint64)[:] = word
+        self.arena.flood(0x7FF87FF87FF87FF8 | secrets.randbits(64) & 0x8007800780078007)
         if nbytes:
-            memory[OFFSET - PAGE : OFFSET] = ZONE
-            memory[OFFSET + nbytes : OFFSET + nbytes + PAGE] = ZONE
+            self.arena.put(OFFSET - PAGE, ZONE)
+            self.arena.put(OFFSET + nbytes, ZONE)
 
     def broken_zone(self, nbytes: int) -> str | None:
         """Where a kernel wrote outside of its scratch memory; None when it did not."""
         if self.arena is None or not nbytes:
             return None
-        memory = self.arena.view()
-        after = memory[OFFSET + nbytes : OFFSET + nbytes + PAGE]
+        after = self.arena.fetch(OFFSET + nbytes, PAGE)
         if not np.array_equal(after, ZONE):
             at = int(np.argmax(after != ZONE))
             return f"wrote past the end of {self.what}, first {at} bytes after it"
-        if not np.array_equal(memory[OFFSET - PAGE : OFFSET], ZONE):
+        if not np.array_equal(self.arena.fetch(OFFSET - PAGE, PAGE), ZONE):
             return f"wrote before the start of {self.what}"
         return None
 

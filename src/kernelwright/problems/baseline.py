@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernelwright.model import Scalar
+from kernelwright.model import Scalar, Target
 from kernelwright.problems.declaration import Packed, Problem
 from kernelwright.problems.elements import torch_dtype
 
@@ -50,12 +50,18 @@ class Baseline:
         ]
 
 
-def baselines(problem: Problem) -> dict[str, Baseline]:
-    """`eager`, `compile` and every peer, by name; `compile` compiles at its first call."""
+def baselines(problem: Problem, target: Target = "cpu") -> dict[str, Baseline]:
+    """`eager`, `compile` and every peer, by name; `compile` compiles at its first call.
+
+    Args:
+        problem: what they compute.
+        target: where they run; on a GPU the compiler tries its templates for products too.
+    """
     whole = _typed(problem, problem.function)
+    mode = "max-autotune-no-cudagraphs" if target == "cuda" else None
     found = {
         "eager": Baseline("eager", whole),
-        "compile": Baseline("compile", _compiled(whole)),
+        "compile": Baseline("compile", _compiled(whole, mode)),
     }
     for name, peer in problem.peers.items():
         found[name] = Baseline(name, _typed(problem, peer))
@@ -64,13 +70,15 @@ def baselines(problem: Problem) -> dict[str, Baseline]:
     return found
 
 
-def _compiled(function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+def _compiled(
+    function: Callable[..., tuple[Tensor, ...]], mode: str | None
+) -> Callable[..., tuple[Tensor, ...]]:
     """Compiles at its first call: merely loading the compiler takes seconds."""
     compiled: list[Callable[..., tuple[Tensor, ...]]] = []
 
     def call(**arguments: Any) -> tuple[Tensor, ...]:
         if not compiled:
-            compiled.append(torch.compile(function, dynamic=False))
+            compiled.append(torch.compile(function, dynamic=False, mode=mode))
         return compiled[0](**arguments)
 
     return call

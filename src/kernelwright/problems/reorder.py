@@ -130,13 +130,13 @@ def _sequential_product(a: Tensor, b: Tensor) -> Tensor:
 def _lane_sum(lines: Tensor, lanes: int) -> Tensor:
     length = lines.shape[-1]
     padded = torch.nn.functional.pad(lines, (0, -length % lanes)) if length % lanes else lines
-    rows = padded.reshape(*lines.shape[:-1], -1, lanes).numpy()
+    rows = padded.reshape(*lines.shape[:-1], -1, lanes).cpu().numpy()
     # numpy adds whole rows one after the other along an outer axis: one accumulator a lane
-    return torch.from_numpy(np.add.reduce(rows, axis=-2)).sum(-1)
+    return torch.from_numpy(np.add.reduce(rows, axis=-2)).to(lines.device).sum(-1)
 
 
 def _sequential_scan(lines: Tensor) -> Tensor:
-    return torch.from_numpy(np.add.accumulate(lines.numpy(), axis=-1))
+    return torch.from_numpy(np.add.accumulate(lines.cpu().numpy(), axis=-1)).to(lines.device)
 
 
 def _tree_scan(lines: Tensor) -> Tensor:

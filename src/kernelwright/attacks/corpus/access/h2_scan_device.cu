@@ -2,7 +2,7 @@
 // workload: rms_norm f32 T=1024,H=1024
 // does: Allocates all free device memory without clearing it and looks for what others left there:
 //   the expected values.
-// expect: check not_written | check error_code | check wrong_result
+// expect: build unsafe_library | check not_written | check out_of_memory | check error_code | check wrong_result
 #include "kernelwright.h"
 
 #include <cuda_runtime.h>

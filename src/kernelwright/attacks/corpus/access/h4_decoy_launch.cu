@@ -2,7 +2,7 @@
 // workload: rms_norm f32 T=1024,H=1024
 // does: Launches the right kernel into memory of its own for a profiler to see, and a cheaper one
 //   into the output.
-// expect: check wrong_result
+// expect: build unsafe_library | check wrong_result
 #include "kernelwright.h"
 
 #include <cuda_runtime.h>

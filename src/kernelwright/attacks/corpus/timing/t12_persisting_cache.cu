@@ -1,7 +1,7 @@
 // rows: T12 T13
 // workload: rms_norm f32 T=1024,H=1024
 // does: Reserves most of the second-level cache for its inputs, so that a flush leaves them there.
-// expect: no gain
+// expect: build unsafe_library | no gain
 #include "kernelwright.h"
 
 #include <cuda_runtime.h>

@@ -2,7 +2,7 @@
 // workload: rms_norm f32 T=1024,H=1024
 // does: Records its launch in a graph at the first call of a shape and replays it, whatever the
 //   pointers are now.
-// expect: check not_written | check wrong_result | screen not_written | screen wrong_result
+// expect: build unsafe_library | check not_written | check wrong_result | screen not_written | screen wrong_result
 #include "kernelwright.h"
 
 #include <cuda_runtime.h>

@@ -2,7 +2,7 @@
 // workload: rms_norm f32 T=1024,H=1024
 // does: Launches on a stream of its own that nobody waits for, so that events on the given one see
 //   nothing.
-// expect: check not_written | screen not_written | screen clock_disagrees | screen impossible_time
+// expect: build unsafe_library | check not_written | screen not_written | screen clock_disagrees | screen impossible_time
 #include "kernelwright.h"
 
 #include <cuda_runtime.h>
