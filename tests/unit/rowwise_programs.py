@@ -265,6 +265,7 @@ def call(library: Path, program, sizes, dtype, inputs):
             Dtype.F32: np.float32,
             Dtype.F16: np.float16,
             Dtype.I64: np.int64,
+            Dtype.I32: np.int32,
             Dtype.BOOL: np.bool_,
         }
         raw = buffer[:used].view(np.uint16 if kind is Dtype.BF16 else kinds[kind])

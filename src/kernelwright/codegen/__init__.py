@@ -1,15 +1,20 @@
-"""Kernels from the expression form: pointwise, rowwise and contractions, as C++17 with OpenMP."""
+"""Kernels from the expression form, as C++17 with OpenMP or as CUDA C++."""
 
 from collections.abc import Mapping
 
-from kernelwright.codegen import contraction, pairs, rowwise, stencil, windows
+from kernelwright.codegen import contraction, cuda, pairs, rowwise, stencil, windows
 from kernelwright.expr import scatter, selection
 from kernelwright.expr.nodes import Program
-from kernelwright.model import Dtype, Family, Machine
+from kernelwright.model import Dtype, Family, Machine, Target
 
 
 def families(
-    program: Program, dtype: Dtype, machine: Machine, sizes: Mapping[str, int], entry: str
+    program: Program,
+    dtype: Dtype,
+    machine: Machine,
+    sizes: Mapping[str, int],
+    entry: str,
+    target: Target = "cpu",
 ) -> tuple[Family, ...]:
     """Every family that computes the program on this machine, most specific first.
 
@@ -19,10 +24,13 @@ def families(
         machine: Where the kernels will run: vector width, caches, compilers.
         sizes: The dimensions that matter for speed; the kernels are right for all sizes.
         entry: Name of the exported function.
+        target: What of the machine they run on.
 
     Returns:
         Families with declared tunables and good first assignments; empty when nothing matches.
     """
+    if target == "cuda":
+        return cuda.families(program, dtype, sizes, entry)
     if scatter.scatters(program) or selection.sorts(program):
         return ()  # as loops over all targets and all sources nobody would want it
     found = contraction.families(program, dtype, machine, sizes, entry)
@@ -38,7 +46,12 @@ def families(
 
 def predicts(family: Family) -> bool:
     """Whether `predicted_us` has a model of a family's schedule."""
-    return family.name in ("pointwise", "rowwise", "contraction", contraction.MATRIX_UNIT)
+    return family.language == "cpp" and family.name in (
+        "pointwise",
+        "rowwise",
+        "contraction",
+        contraction.MATRIX_UNIT,
+    )
 
 
 def predicted_us(

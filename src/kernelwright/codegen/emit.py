@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kernelwright.codegen import functions
+from kernelwright.codegen.dialects import CPU, Dialect
 from kernelwright.codegen.naming import RESERVED
 from kernelwright.expr.integers import Integers
 from kernelwright.expr.kinds import Kinds
@@ -49,6 +50,7 @@ class Context:
 
     signature: Signature
     dtype: Dtype
+    dialect: Dialect = CPU
     axis_names: dict[str, str] = field(default_factory=dict[str, str])
     row_values: set[Node] = field(default_factory=set[Node])
     blocks: set[str] = field(default_factory=set[str])
@@ -233,7 +235,7 @@ class Scope:
         if kind == "float":
             self.need("scalars_f16" if self.context.dtypes[tensor] is Dtype.F16 else "scalars")
             pointer = tensor if offset == "0" else f"{tensor} + {offset}"
-            return Value(f"simd::get({pointer})", "float")
+            return Value(f"{self.context.dialect.space}::get({pointer})", "float")
         text = f"{tensor}[{offset}]"
         return Value(f"({text} != 0)" if kind == "bool" else f"(int64_t){text}", kind, width=64)
 
@@ -256,14 +258,18 @@ class Scope:
         parts: list[str] = []
         order = sorted(groups.items(), key=lambda g: (not g[0], -max(len(d) for d, _ in g[1])))
         for rest, factors in order:
-            text = " * ".join([functions.integer_text(a, names) for a in rest])
+            text = " * ".join(
+                [functions.integer_text(a, names, self.context.dialect) for a in rest]
+            )
             factor = _sum_text(factors)
             if rest and factor != "1":
                 text += f" * {factor if len(factors) == 1 else f'({factor})'}"
             parts.append(text or factor)
         result = " + ".join(parts) or "0"
-        if "simd::floor_" in result:
+        if "::floor_" in result:
             self.need("floor_division")
+        if "::maximum(" in result or "::minimum(" in result:
+            self.need("extremes")
         return result
 
     # -- conversions -------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from kernelwright.model import Dtype
 from kernelwright.model.dimensions import dimension_to_c
 
 if TYPE_CHECKING:
+    from kernelwright.codegen.dialects import Dialect
     from kernelwright.codegen.emit import Scope, Value
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
@@ -30,12 +31,14 @@ _RARE = {
     "acos": "std::acos({0})", "sinh": "std::sinh({0})", "cosh": "std::cosh({0})",
     "atan2": "std::atan2({0}, {1})", "fmod": "std::fmod({0}, {1})", "pow": "std::pow({0}, {1})",
 }  # fmt: skip
-_SCALAR = {
+SCALAR = {
     **{name: f"std::{name}({{0}})" for name in _VECTOR},
+    "abs": "std::fabs({0})",
     "rsqrt": "(1.0f / std::sqrt({0}))",
     "sigmoid": "(1.0f / (1.0f + std::exp(-{0})))", "round_even": "std::nearbyint({0})",
     **_RARE,
 }  # fmt: skip
+"""Operation to its form in scalar C++; other dialects have their own."""
 
 NAMED = frozenset(_VECTOR) | frozenset(_RARE) | {"reciprocal", "max", "min", "where"}
 """Operations whose result gets a name in the generated source."""
@@ -64,7 +67,7 @@ def float_text(value: float) -> str:
     return f"{value!r}f" if value >= 0 and not str(value).startswith("-") else f"({value!r}f)"
 
 
-def integer_text(node: Node, axes: Mapping[str, str]) -> str:
+def integer_text(node: Node, axes: Mapping[str, str], dialect: Dialect) -> str:
     """An integer or boolean term in scalar C, for offsets that are not linear."""
 
     def text(n: Node) -> str:
@@ -88,7 +91,7 @@ def integer_text(node: Node, axes: Mapping[str, str]) -> str:
         if op in _INFIX or op in _COMPARE:
             return f"({args[0]} {(_INFIX | _COMPARE)[op]} {args[1]})"
         if op in ("max", "min"):
-            return f"std::{op}<int64_t>({args[0]}, {args[1]})"
+            return dialect.integer_extreme.format(*args, op=op)
         match op:
             case "neg":
                 return f"(-{args[0]})"
@@ -101,9 +104,9 @@ def integer_text(node: Node, axes: Mapping[str, str]) -> str:
             case "not":
                 return f"(!{args[0]})"
             case "floordiv":
-                return f"simd::floor_quotient({args[0]}, {args[1]})"
+                return f"{dialect.space}::floor_quotient({args[0]}, {args[1]})"
             case "mod":
-                return f"simd::floor_rest({args[0]}, {args[1]})"
+                return f"{dialect.space}::floor_rest({args[0]}, {args[1]})"
             case "to_int" | "to_bool":
                 return args[0]
             case _:
@@ -209,7 +212,8 @@ def _special(scope: Scope, op: str, x: Value) -> Value:
     if x.vector:
         scope.need("bits")
         return _value(f"(simd::absolute({x.text}) == INFINITY)", "bool", True)
-    return _value(f"(std::fabs({x.text}) == INFINITY)", "bool", False)
+    magnitude = scope.context.dialect.calls["abs"].format(x.text)
+    return _value(f"({magnitude} == INFINITY)", "bool", False)
 
 
 def _rounded(scope: Scope, target: str, x: Value) -> Value:
@@ -219,7 +223,8 @@ def _rounded(scope: Scope, target: str, x: Value) -> Value:
     block = {Dtype.BF16: "bf16", Dtype.F16: "f16"}[dtype]
     scope.need(block if x.vector else "scalars_f16" if block == "f16" else "scalars")
     scope.need(block)
-    return _value(f"simd::round_to_{dtype}({x.text})", "float", x.vector)
+    space = scope.context.dialect.space
+    return _value(f"{space}::round_to_{dtype}({x.text})", "float", x.vector)
 
 
 def _integer(scope: Scope, op: str, args: list[Value], vector: bool) -> Value:
@@ -240,7 +245,7 @@ def _integer(scope: Scope, op: str, args: list[Value], vector: bool) -> Value:
         text = (
             f"simd::{name}({', '.join(texts)})"
             if vector
-            else f"std::{op}<int64_t>({', '.join(texts)})"
+            else scope.context.dialect.integer_extreme.format(*texts, op=op)
         )
     elif op in ("abs", "sign"):
         x = texts[0]
@@ -250,7 +255,8 @@ def _integer(scope: Scope, op: str, args: list[Value], vector: bool) -> Value:
             text = f"({x} < 0 ? -{x} : {x})" if op == "abs" else f"(({x} < 0) - ({x} > 0))"
     else:
         scope.need("integers" if vector else "floor_division")
-        quotient = "simd::floor_divide" if vector else "simd::floor_quotient"
+        space = scope.context.dialect.space
+        quotient = "simd::floor_divide" if vector else f"{space}::floor_quotient"
         text = f"{quotient}({texts[0]}, {texts[1]})"
         if op == "mod":
             text = f"({texts[0]} - {text} * {texts[1]})"
@@ -268,6 +274,9 @@ def _float(scope: Scope, op: str, node: Apply, args: list[Value], vector: bool) 
         # one division a row, instead of one a vector; costs half a unit in the last place
         inverse = scope.value(Apply("reciprocal", (node.args[1],)))
         return _value(f"({texts[0]} * {inverse.text})", "float", True)
+    if op == "div" and not vector and _known_outside(scope, node.args[1]):
+        inverse = scope.value(Apply("reciprocal", (node.args[1],)))
+        return _value(f"({texts[0]} * {inverse.text})", "float", False)
     if op in _INFIX:
         return _value(f"({texts[0]} {_INFIX[op]} {texts[1]})", "float", vector)
     if op == "fma":
@@ -284,15 +293,25 @@ def _float(scope: Scope, op: str, node: Apply, args: list[Value], vector: bool) 
         return _value(_vector_call(scope, op, [scope.spread(a).text for a in args]), "float", True)
     if op in ("max", "min"):
         scope.need("extremes")
-        return _value(f"simd::{op}imum({texts[0]}, {texts[1]})", "float", False)
+        space = scope.context.dialect.space
+        return _value(f"{space}::{op}imum({texts[0]}, {texts[1]})", "float", False)
     return _value(_scalar_call(scope, op, texts), "float", False)
+
+
+def _known_outside(scope: Scope, divisor: Node) -> bool:
+    """Whether an outer loop can invert a divisor, on a target where that pays."""
+    outer = scope.parent
+    if not scope.context.dialect.inverts or outer is None:
+        return False
+    return scope.context.depends(divisor) <= outer.axes
 
 
 def _power(scope: Scope, x: Value, exponent: float) -> Value | None:
     """Small powers by multiplication, as exact as the library's."""
     x_text = x.text
     if exponent in (0.5, -0.5):
-        root = _vector_call(scope, "sqrt", [x_text]) if x.vector else f"std::sqrt({x_text})"
+        call = _vector_call if x.vector else _scalar_call
+        root = call(scope, "sqrt", [x_text])
         return _value(root if exponent > 0 else f"(1.0f / {root})", "float", x.vector)
     products = {1.0: "{0}", 2.0: "({0} * {0})", 3.0: "({0} * {0} * {0})",
                 4.0: "(({0} * {0}) * ({0} * {0}))", -1.0: "(1.0f / {0})",
@@ -332,13 +351,12 @@ def _vector_call(scope: Scope, op: str, texts: list[str]) -> str:
 
 
 def _scalar_call(scope: Scope, op: str, texts: list[str]) -> str:
-    if op == "abs":
-        return f"std::fabs({texts[0]})"
+    calls = scope.context.dialect.calls
     if op == "sign":
         x = texts[0]
         return f"({x} != {x} ? {x} : (float)(({x} > 0) - ({x} < 0)))"
     if op in ("floordiv", "mod"):
         a, b = texts
-        quotient = f"std::floor({a} / {b})"
+        quotient = calls["floor"].format(f"{a} / {b}")
         return quotient if op == "floordiv" else f"({a} - {quotient} * {b})"
-    return _SCALAR[op].format(*texts)
+    return calls[op].format(*texts)

@@ -10,15 +10,18 @@ from functools import cache
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent / "blocks"
-_FILES = ("parallel.hpp", "vector.hpp", "reduce.hpp", "math.hpp")
+_FILES = {
+    "simd": ("parallel.hpp", "vector.hpp", "reduce.hpp", "math.hpp"),
+    "simt": ("simt.cu", "groups.cu"),
+}
 _HEADER = re.compile(r"^//@ (\w+)(?:: ([\w, ]+))?$")
 
 
 @cache
-def _blocks() -> dict[str, tuple[tuple[str, ...], str]]:
+def _blocks(space: str) -> dict[str, tuple[tuple[str, ...], str]]:
     """Name to needed blocks and text."""
     found: dict[str, tuple[tuple[str, ...], str]] = {}
-    for file in _FILES:
+    for file in _FILES[space]:
         name, needs, lines = "", (), list[str]()
         for line in [*(_FOLDER / file).read_text().splitlines(), "//@ end"]:
             header = _HEADER.match(line)
@@ -32,14 +35,15 @@ def _blocks() -> dict[str, tuple[tuple[str, ...], str]]:
     return found
 
 
-def paste(names: Iterable[str]) -> str:
-    """The text of these blocks and of what they need, inside `namespace simd`."""
+def paste(names: Iterable[str], space: str = "simd") -> str:
+    """The text of these blocks and of what they need, inside their namespace."""
+    blocks = _blocks(space)
     wanted: set[str] = set()
     stack = list(names)
     while stack:
         name = stack.pop()
         if name not in wanted:
             wanted.add(name)
-            stack.extend(_blocks()[name][0])
-    texts = [text for name, (_, text) in _blocks().items() if name in wanted]
-    return "namespace simd {\n\n" + "\n\n".join(texts) + "\n\n}  // namespace simd"
+            stack.extend(blocks[name][0])
+    texts = [text for name, (_, text) in blocks.items() if name in wanted]
+    return f"namespace {space} {{\n\n" + "\n\n".join(texts) + f"\n\n}}  // namespace {space}"

@@ -14,14 +14,12 @@ from kernelwright.codegen.assemble import (
     toolchain_choices,
 )
 from kernelwright.codegen.blocks import PAIRS
-from kernelwright.codegen.contraction_lower import flat_loads
 from kernelwright.codegen.emit import Context, Scope, Value, bare
 from kernelwright.codegen.library import paste
 from kernelwright.codegen.naming import without_reserved
-from kernelwright.expr.integers import Integers
-from kernelwright.expr.nodes import Axis, Load, Node, Program
+from kernelwright.codegen.pair_terms import PairTerms
+from kernelwright.expr.nodes import Node, Program
 from kernelwright.expr.pairs import OTHER, ROW, PairReduction, PairsPlan, match
-from kernelwright.expr.powers import inverse_roots, products_last, share_factors
 from kernelwright.expr.pretty import pretty
 from kernelwright.model import Dtype, Family, Lineage, Machine
 from kernelwright.model.dimensions import dimension_to_c
@@ -73,54 +71,14 @@ class _Writer:
 
     def __init__(self, context: Context, plan: PairsPlan) -> None:
         self.context, self.plan = context, plan
-        integers = Integers(plan.axes)
-
-        def flat(node: Node) -> Node:
-            return inverse_roots(flat_loads(node, context.signature, integers))
-
-        self.bodies = self._shared([flat(r.body) for r in plan.reductions])
-        self.results = [flat(r.body) for r in plan.results]
-        targets = [Load(r.tensor, r.index) for r in plan.results]
-        self.offsets = [flat_loads(t, context.signature, integers).children[0] for t in targets]
+        terms = PairTerms(context, plan)
+        self.bodies, self.results, self.offsets = terms.bodies, terms.results, terms.offsets
+        self.row_terms, self.other_terms = terms.of_row, terms.of_other
         context.taken |= _NAMES
         names = [(b.axis, "b") for b in plan.batch] + [(ROW, "i"), (OTHER, "j")]
         context.axis_names |= {axis: context.fresh(hint) for axis, hint in names}
         context.blocks |= {"parallel", "vector"}
         context.count_uses([*self.bodies, *self.results])
-        batch = {b.axis for b in plan.batch}
-        self.row_terms = self._terms(batch | {ROW}, batch | {OTHER}, ROW)
-        self.other_terms = self._terms(batch | {OTHER}, set(), OTHER)
-
-    def _shared(self, bodies: list[Node]) -> list[Node]:
-        """What all sums multiply by is computed once; sums end in fused operations."""
-        found = enumerate(self.plan.reductions)
-        sums = [n for n, r in found if r.op == "sum" and r.kind == "float"]
-        for number, body in zip(sums, share_factors([bodies[n] for n in sums]), strict=True):
-            bodies[number] = body
-        pair = {ROW, OTHER}
-        return [products_last(b, lambda n: pair <= self.context.depends(n)) for b in bodies]
-
-    def _terms(self, allowed: set[str], excluded: set[str], axis: str) -> list[Node]:
-        """The largest float terms of the bodies that need nothing beyond some axes."""
-        found: list[Node] = []
-        seen: set[Node] = set()
-        stack = list(reversed(self.bodies))
-        while stack:
-            node = stack.pop()
-            if node in seen:
-                continue
-            seen.add(node)
-            needs = self.context.depends(node)
-            inside = needs <= allowed and not isinstance(node, Axis)
-            # what a batch has for itself is a term of the others
-            wanted = axis in needs or (axis == OTHER and bool(needs))
-            other = bool(excluded) and needs <= excluded
-            if inside and wanted and not other and self.context.kinds.of(node) == "float":
-                found.append(node)
-                continue
-            if not isinstance(node, Load):
-                stack.extend(reversed(node.children))
-        return found
 
     def write(self) -> list[str]:
         """The lines of the struct."""

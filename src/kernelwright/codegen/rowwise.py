@@ -37,7 +37,7 @@ def families(
 ) -> tuple[Family, ...]:
     """The pointwise or rowwise family of a program; empty when it is neither."""
     program = without_reserved(program, entry)
-    staged, plan = _planned(program)
+    staged, plan = planned(program)
     if plan is None or dtype is Dtype.F64:
         return ()
     context = Context(staged.program.signature, dtype)
@@ -51,7 +51,7 @@ def families(
 
 
 @lru_cache(maxsize=8)
-def _planned(program: Program) -> tuple[Staged, RowwisePlan | None]:
+def planned(program: Program) -> tuple[Staged, RowwisePlan | None]:
     """The plan of a program, of one with kept row values where it has none as it is."""
     plan = match(program)
     staged = stage(program, RESERVED) if plan is None else None
@@ -272,7 +272,7 @@ def predicted_us(
     chain of accumulators. The greater of the two is the time, plus a part of the lesser that
     depends on how well the two overlap.
     """
-    _, plan = _planned(program)
+    _, plan = planned(program)
     if plan is None:
         return float("inf")
     signature = program.signature

@@ -150,7 +150,7 @@ class _Writer:
 
     def _flat(self, node: Node, margins: Sequence[Margin]) -> Node:
         """Loads by flat offset; where an axis is inside its margin they need no clamping."""
-        return inverse_roots(flat_loads(node, self.context.signature, _inside_bounds(
+        return inverse_roots(flat_loads(node, self.context.signature, inside_bounds(
             self.plan.bounds, margins)))  # fmt: skip
 
     def _target(self, cell: Cell) -> Node:
@@ -186,7 +186,7 @@ class _Writer:
                 if step:
                     last = self.rows[-1].axis
                     moved: Node = Apply("add", (Axis(last), Constant(step)))
-                    parts = [_tidy(substitute(part, {last: moved})) for part in parts]
+                    parts = [tidy(substitute(part, {last: moved})) for part in parts]
                 work.append(Store(cell.tensor, parts[1], (self.column,), parts[0], 0))
         self.context.count_uses([store.body for store in work])
         row = Scope(self.context, None, [b.axis for b in self.rows])
@@ -232,7 +232,7 @@ class _Writer:
         return [f"simd::prefetch({address});" for _, address in farthest.values()]
 
 
-def _tidy(term: Node) -> Node:
+def tidy(term: Node) -> Node:
     """Equal offsets as one term, so that equal loads are one."""
     integers = Integers({})
 
@@ -244,7 +244,7 @@ def _tidy(term: Node) -> Node:
     return transform(term, change)
 
 
-def _inside_bounds(bounds: Sequence[Bound], margins: Sequence[Margin]) -> Integers:
+def inside_bounds(bounds: Sequence[Bound], margins: Sequence[Margin]) -> Integers:
     """What is known of the axes where each is inside its margin."""
     integers = Integers({bound.axis: bound.extent for bound in bounds})
     for bound, margin in zip(bounds, margins, strict=True):

@@ -88,6 +88,7 @@ class Stores:
         if dtype.is_float:
             scope.need("scalars_f16" if dtype is Dtype.F16 else "scalars")
             pointer = store.tensor if offset == "0" else f"{store.tensor} + {offset}"
-            return f"simd::put({pointer}, {scope.as_float(value).text});"
+            space = self.context.dialect.space
+            return f"{space}::put({pointer}, {scope.as_float(value).text});"
         value = scope.as_bool(value) if dtype is Dtype.BOOL else scope.as_int(value, 64)
         return f"{store.tensor}[{offset}] = ({dtype.c_type})({value.text});"

@@ -23,7 +23,9 @@ class GenerateProposer:
         """Families of every skeleton that matches the program."""
         if view.program is None:
             return ()
-        found = codegen.families(view.program, view.dtype, view.machine, view.sizes, view.entry)
+        found = codegen.families(
+            view.program, view.dtype, view.machine, view.sizes, view.entry, view.target
+        )
         return found[:count]
 
 
@@ -43,5 +45,7 @@ class RecipeProposer:
         """Families of every recipe that matches the program."""
         if view.program is None:
             return ()
-        found = recipes.families(view.program, view.dtype, view.machine, view.sizes, view.entry)
+        found = recipes.families(
+            view.program, view.dtype, view.machine, view.sizes, view.entry, view.target
+        )
         return found[:count]

@@ -121,7 +121,7 @@ class _Writer:
             return flat_loads(term, context.signature, integers)
 
         self.queries, self.keys, self.values = map(flat, (plan.queries, plan.keys, plan.values))
-        self.score = flat(_without_division(plan.score, plan.key.axis))
+        self.score = flat(without_division(plan.score, plan.key.axis))
         self.end = None if plan.end is None else flat(plan.end)
         self.bodies = [flat(r.body) for r in plan.results]
         self.targets = [
@@ -289,7 +289,7 @@ class _Writer:
         ]  # fmt: skip
 
 
-def _without_division(score: Node, key: str) -> Node:
+def without_division(score: Node, key: str) -> Node:
     """Divisions by what is the same for all keys as products with its reciprocal."""
 
     def change(node: Node) -> Node:
