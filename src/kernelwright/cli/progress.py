@@ -1,9 +1,11 @@
 """Progress on standard error: a live line in a terminal, plain lines elsewhere."""
 
+import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 if TYPE_CHECKING:
@@ -97,11 +99,56 @@ class LiveProgress:
         self._bar.console.print(text, markup=False, style="dim")
 
 
+class Interruptible:
+    """Progress that says again that the user wants to stop, should it have been said in vain.
+
+    Python raises KeyboardInterrupt wherever it happens to be; where that is a finaliser, nobody
+    ever sees it, and the work goes on.
+    """
+
+    def __init__(self, shown: "Progress") -> None:
+        self._shown = shown
+        self._asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[Self]:
+        """As long as this lasts, SIGINT is remembered; only in the main thread."""
+        before = signal.signal(signal.SIGINT, self._interrupt)
+        try:
+            yield self
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def stage(self, text: str) -> None:
+        """Pass it on."""
+        self._check()
+        self._shown.stage(text)
+
+    def update(self, status: "CampaignStatus") -> None:
+        """Pass it on."""
+        self._check()
+        self._shown.update(status)
+
+    def note(self, text: str) -> None:
+        """Pass it on."""
+        self._check()
+        self._shown.note(text)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self._asked = True
+        raise KeyboardInterrupt
+
+    def _check(self) -> None:
+        if self._asked:
+            self._asked = False
+            raise KeyboardInterrupt
+
+
 @contextmanager
 def progress() -> Iterator["Progress"]:
     """Progress that suits standard error."""
-    if sys.stderr.isatty():
-        with LiveProgress() as live:
-            yield live
-    else:
-        yield PlainProgress(sys.stderr)
+    with ExitStack() as stack:
+        live = sys.stderr.isatty()
+        shown = stack.enter_context(LiveProgress()) if live else PlainProgress(sys.stderr)
+        yield stack.enter_context(Interruptible(shown).listening())
