@@ -246,7 +246,7 @@ inline floats sigmoid(floats x) { return reciprocal(1.0f + exp(-x)); }
 //@ erf: exp, reciprocal
 // 0: two minimax polynomials (N. Juffa), odd near zero, 1 - e^p(|x|) elsewhere; about 1 ulp.
 // 1: x p(x^2) / q(x^2), a minimax fit of erf(x) / x up to |x| = 3.95 by reweighted least squares
-// (Lawson); half the instructions, 6 ulp where |x| > 3 and 2 near zero.
+// (Lawson); half the instructions; up to 4 ulp where |x| < 2, up to 6 beyond.
 #ifndef RATIONAL_ERF
 #define RATIONAL_ERF 0
 #endif
