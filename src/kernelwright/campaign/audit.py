@@ -39,6 +39,7 @@ from kernelwright.model import (
     Measured,
     Rejected,
     Target,
+    language_target,
 )
 from kernelwright.propose import own_kernel_family
 from kernelwright.space import Space
@@ -160,7 +161,7 @@ def settings_of(request: AuditRequest) -> JudgeSettings:
 
 def target_of(submission: Submission) -> Target:
     """Where a submission runs."""
-    return "cuda" if submission.language == "cuda" else "cpu"
+    return language_target(submission.language)
 
 
 def cannot_run(submission: Submission, machine: Machine) -> str | None:

@@ -23,6 +23,7 @@ from kernelwright.model import (
     Target,
     TunableValue,
     Verdict,
+    language_target,
 )
 from kernelwright.propose import OwnKernelProposer, ProblemView, Proposer, proposer_named
 from kernelwright.search import FamilyView, Request, strategy_named
@@ -261,7 +262,7 @@ class Campaign:
 
 def runs_on(family: Family, target: Target) -> bool:
     """Whether kernels of a family run on a target; who builds another language says where."""
-    return (family.language == "cuda") == (target == "cuda")
+    return language_target(family.language) == target
 
 
 def _describe(leader: Leader | None) -> str:

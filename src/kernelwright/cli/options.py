@@ -200,8 +200,9 @@ def target_of(language: str, target: str | None) -> Target:
         UserError: it does not run on the target that was asked for.
     """
     from kernelwright.errors import UserError
+    from kernelwright.model import language_target
 
-    own: Target = "cuda" if language == "cuda" else "cpu"
+    own = language_target(language)
     if target not in (None, own):
         check_target(target)
         raise UserError(f"a kernel in {language} runs on {own}, not on {target}")

@@ -5,7 +5,7 @@ from kernelwright.model.dimensions import dimension_names, dimension_to_c, evalu
 from kernelwright.model.dtypes import Dtype
 from kernelwright.model.hashing import content_hash
 from kernelwright.model.host import Host
-from kernelwright.model.machine import Gpu, Machine, Target, Toolchain
+from kernelwright.model.machine import Gpu, Machine, Target, Toolchain, language_target
 from kernelwright.model.mapping import FrozenMap
 from kernelwright.model.measurement import Bound, Claim, Estimate, Outcome, Peer, WorkloadResult
 from kernelwright.model.problem import PublicProblem, Sizes
@@ -49,4 +49,5 @@ __all__ = [
     "dimension_names",
     "dimension_to_c",
     "evaluate_dimension",
+    "language_target",
 ]

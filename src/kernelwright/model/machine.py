@@ -10,6 +10,11 @@ Target = Literal["cpu", "cuda"]
 """Where kernels run: the processors of this machine, or its NVIDIA GPU."""
 
 
+def language_target(language: str) -> Target:
+    """Where kernels of a language run: CUDA C++ on the GPU, everything else on processors."""
+    return "cuda" if language == "cuda" else "cpu"
+
+
 @dataclass(frozen=True, slots=True)
 class Toolchain:
     """A compiler that built and ran an OpenMP probe here."""
