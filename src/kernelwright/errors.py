@@ -7,7 +7,10 @@ A candidate that fails is not an error, it is a value (`model.Rejected`).
     │   ├── ProblemError       a problem file or declaration is not usable
     │   ├── CandidateError     a kernel file given by the user cannot be read or declared
     │   ├── MachineError       this machine lacks something that the request needs
-    │   └── ArchiveError       a run folder cannot be opened or does not fit the request
+    │   ├── ArchiveError       a run folder cannot be opened or does not fit the request
+    │   └── ModelError         a language model cannot be used: its key, its name, its server
+    ├── ModelCallError         one request to a language model got no reply
+    │   └── LimitReached       it was not sent, because it might break a limit on spending
     ├── Unsupported            a reference is outside the expression form (callers fall back)
     └── HarnessError           our own machinery failed (a role process died, a protocol broke)
 """
@@ -39,6 +42,18 @@ class MachineError(UserError):
 
 class ArchiveError(UserError):
     """A run folder cannot be opened, is of a newer schema, or belongs to another request."""
+
+
+class ModelError(UserError):
+    """A language model cannot be used: no key, no such name, a server that cannot be reached."""
+
+
+class ModelCallError(KernelwrightError):
+    """One request to a language model got no reply, all attempts included; says why."""
+
+
+class LimitReached(ModelCallError):
+    """A request was not sent: with it, a limit on money, tokens or time might be broken."""
 
 
 class Unsupported(KernelwrightError):

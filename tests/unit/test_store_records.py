@@ -21,6 +21,7 @@ RECORDS = [
     samples.rejected(),
     samples.machine(),
     dataclasses.replace(samples.machine(), gpu=samples.gpu()),
+    samples.exchange(),
 ]
 
 

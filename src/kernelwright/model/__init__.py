@@ -3,6 +3,7 @@
 from kernelwright.model.candidate import Candidate, Family, Language, Lineage, TunableValue
 from kernelwright.model.dimensions import dimension_names, dimension_to_c, evaluate_dimension
 from kernelwright.model.dtypes import Dtype
+from kernelwright.model.exchange import Exchange, ExchangeOutcome, Usage
 from kernelwright.model.hashing import content_hash
 from kernelwright.model.host import Host
 from kernelwright.model.machine import Gpu, Machine, Target, Toolchain, language_target
@@ -19,6 +20,8 @@ __all__ = [
     "Claim",
     "Dtype",
     "Estimate",
+    "Exchange",
+    "ExchangeOutcome",
     "Family",
     "FrozenMap",
     "Gpu",
@@ -42,6 +45,7 @@ __all__ = [
     "Tier",
     "Toolchain",
     "TunableValue",
+    "Usage",
     "Verdict",
     "Workload",
     "WorkloadResult",

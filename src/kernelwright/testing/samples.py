@@ -11,6 +11,7 @@ from kernelwright.model import (
     Claim,
     Dtype,
     Estimate,
+    Exchange,
     Family,
     FrozenMap,
     Gpu,
@@ -26,6 +27,7 @@ from kernelwright.model import (
     Stage,
     TensorArgument,
     Toolchain,
+    Usage,
     Workload,
     WorkloadResult,
 )
@@ -209,4 +211,12 @@ def machine() -> Machine:
         fma_gflops=200.0,
         isolation="sandbox",
         versions=FrozenMap({"python": "3.11.7"}),
+    )
+
+
+def exchange() -> Exchange:
+    """A reply that had to be asked for twice."""
+    usage = Usage(900, 300, 200, 0.0125, 3.5, attempts=2)
+    return Exchange(
+        "refine/1/0/0", "coder", 1, "openai:test", "1" * 64, "2" * 64, "malformed", usage, "no code"
     )
