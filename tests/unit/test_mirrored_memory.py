@@ -30,8 +30,8 @@ class TwinArena(Arena):
     def put(self, offset, source):
         self.lent.put(offset, source)
 
-    def copy(self, offset, nbytes, source):
-        self.lent.copy(offset, nbytes, source.lent)
+    def copy(self, offset, nbytes, source, start=None):
+        self.lent.copy(offset, nbytes, source.lent, start)
 
     def flood(self, word):
         self.lent.flood(word)
@@ -40,6 +40,10 @@ class TwinArena(Arena):
         mirror = self.view(offset, nbytes)
         np.copyto(mirror, self.lent.view(offset, nbytes))
         return mirror
+
+    @property
+    def fd(self):
+        return self.lent.fd  # what the oracle maps is what workers find
 
     @property
     def specification(self):

@@ -6,7 +6,7 @@ from statistics import median
 
 import numpy as np
 
-from kernelwright.evaluation.expected import Equivalence, Fault, check_fast, check_fully
+from kernelwright.evaluation.expected import Equivalence, Fault
 from kernelwright.evaluation.oracle_client import OracleClient
 from kernelwright.evaluation.pool import Pool
 from kernelwright.evaluation.wire import workload_to_json
@@ -56,20 +56,14 @@ class BaselineRole:
         return report.elapsed_us
 
     def _verify(self, case: int, out: int) -> None:
-        places = self.pool.output_slots[case][out]
-        self.pool.admit(self)  # a kernel that comes next finds no answers of this one
-        self.pool.poison(case, out)
-        self.pool.poison_for_oracle(case, out)
-        packed_us = self.oracle.collect(self.pool.outputs.name, places)
+        arena, places = self.pool.place_for_oracle(case, out, self)
+        packed_us = self.oracle.collect(arena, places)
         if packed_us is not None:
             self.prepare_us.append(packed_us)
-        arena = self.pool.outputs.view()
-        if case in self._seen and check_fast(self.pool.cases[case], places, arena):
+        if case in self._seen and self.pool.check_fast(case, out):
             return
         self._seen.add(case)
-        checked = check_fully(
-            self.pool.cases[case], places, arena, self.equivalence(self.pool, case, out)
-        )
+        checked = self.pool.check_fully(case, out, self.equivalence(self.pool, case, out))
         self.error = max(self.error, checked.error)
         if checked.fault is not None:
             self.passes, self.diagnostic = False, checked.fault.diagnostic

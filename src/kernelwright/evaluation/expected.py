@@ -1,6 +1,6 @@
 """Expected values of one secret input set, and what came of checking a call against them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,10 +90,20 @@ def check_fully(
     }
     if equivalence is not None and not all(result.ok for result in results.values()):
         results |= equivalence()
+    return checked(results, case.workload)
+
+
+def checked(results: Mapping[str, Comparison], workload: Workload) -> Checked:
+    """What comparisons of all outputs come to.
+
+    Args:
+        results: by output.
+        workload: what was computed.
+    """
     error = max((result.max_error for result in results.values()), default=0.0)
     for name, result in results.items():
         if not result.ok:
-            return Checked(_fault(name, result, case.workload), error)
+            return Checked(_fault(name, result, workload), error)
     return Checked(None, error)
 
 

@@ -7,18 +7,25 @@ Started as `python -m kernelwright.evaluation.oracle`; the judge talks to it thr
 import ctypes
 import gc
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 
 from kernelwright.errors import KernelwrightError, ProblemError, Unsupported
 from kernelwright.evaluation.layout import Place
+from kernelwright.evaluation.oracle_device import DeviceJudging
 from kernelwright.evaluation.oracle_gpu import Gpu
+from kernelwright.evaluation.oracle_values import (
+    Array,
+    as_comparison,
+    bytes_of,
+    from_numpy,
+    places_of,
+    shared_bytes,
+    tensor_at,
+    values_of,
+)
 from kernelwright.evaluation.wire import (
     Json,
     comparison_to_json,
@@ -30,9 +37,7 @@ from kernelwright.expr import operations, to_json, unit_of
 from kernelwright.machine import evictor, probe
 from kernelwright.model import Dtype, Scalar
 from kernelwright.numerics import (
-    Comparison,
     budget,
-    compare,
 )
 from kernelwright.problems import (
     Baseline,
@@ -47,11 +52,9 @@ from kernelwright.problems import (
     run_reference,
     run_terms,
     sound_runs,
-    torch_dtype,
     trace_program,
 )
 
-Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
 Tensors = Mapping[str, torch.Tensor]
 Scalars = Mapping[str, Scalar]
@@ -67,6 +70,7 @@ class Oracle:
         self._prepare_us: float | None = None
         self._flushed = torch.zeros(0)
         self._gpu: Gpu | None = None
+        self._device: DeviceJudging | None = None
 
     @property
     def problem(self) -> Problem:
@@ -75,6 +79,13 @@ class Oracle:
             raise ProblemError("no problem is loaded")
         return self._problem
 
+    @property
+    def device(self) -> DeviceJudging:
+        """Its work in memory of a device."""
+        if self._device is None:
+            raise ProblemError("no problem is loaded")
+        return self._device
+
     def load(self, payload: Json) -> Json:
         """Load a problem; what the judge needs to know of it."""
         problem = load_problem(ProblemReference.from_json(payload["reference"]))
@@ -82,6 +93,7 @@ class Oracle:
         target = payload["target"]
         if target == "cuda":
             self._gpu = Gpu()
+        self._device = DeviceJudging(problem, self._gpu)
         named = "gpu" if target == "cuda" else target
         bench = problem.bench_workload(payload["sizes"], payload["dtype"], named)
         self._baselines = baselines(problem, target)
@@ -121,32 +133,31 @@ class Oracle:
         return {"findings": [str(finding) for finding in report.findings]}
 
     def make(self, payload: Json) -> Json:
-        """Write inputs, oracle values and tolerances to their places."""
+        """Write inputs, oracle values and tolerances to their places, in the host's memory."""
         workload = workload_from_json(payload["workload"])
         inputs = self.problem.make_inputs(workload, payload["seed"])
         arena = arena_view(payload["arena"])
         for data, value in zip(payload["inputs"], inputs.values(), strict=True):
             place = Place.from_json(data)
-            np.copyto(place.bytes_in(arena), _bytes(value))
+            np.copyto(place.bytes_in(arena), bytes_of(value))
         scalars = dict(workload.scalars)
-        with self._gpu.computing() if self._gpu else nullcontext():
-            there = self._gpu.lend(inputs) if self._gpu else inputs
-            exact = [_values(t) for t in run_reference(self.problem, there, scalars)]
-            runs_there = sound_runs(self.problem, there, scalars)
-            sound = [tuple(value.cpu() for value in run) for run in runs_there]
-            terms = run_terms(self.problem, there, scalars)
+        exact = [values_of(t) for t in run_reference(self.problem, inputs, scalars)]
+        sound = sound_runs(self.problem, inputs, scalars)
+        terms = run_terms(self.problem, inputs, scalars)
         scored = dict(zip([o.name for o in self.problem.signature.outputs], exact, strict=True))
         judged = self._judged(inputs, scalars, sound[0], scored)
         norms: list[float] = []
         bad: list[str] = []
         outputs = self.problem.signature.outputs
         for i, (values, place, allowed) in enumerate(
-            zip(exact, _places(payload["expected"]), _places(payload["tolerances"]), strict=True)
+            zip(
+                exact, places_of(payload["expected"]), places_of(payload["tolerances"]), strict=True
+            )
         ):
             dtype = outputs[i].resolve(workload.dtype)
-            runs = [_values(run[i]) for run in sound]
+            runs = [values_of(run[i]) for run in sound]
             stated = terms[outputs[i].name]
-            sums = None if stated is None else _values(stated)
+            sums = None if stated is None else values_of(stated)
             found = budget(values, runs, dtype, sums)
             if outputs[i].name not in judged and not found.usable:
                 bad.append(outputs[i].name)
@@ -162,22 +173,22 @@ class Oracle:
         """Outputs that the problem judges itself."""
         names = [output.name for output in self.problem.signature.outputs]
         actual = dict(zip(names, run, strict=True))
-        expected = {name: _from_numpy(values) for name, values in exact.items()}
+        expected = {name: from_numpy(values) for name, values in exact.items()}
         return set(equivalence_errors(self.problem, inputs, scalars, actual, expected))
 
     def equivalent(self, payload: Json) -> Json:
         """Ask the problem whether outputs are right, where it judges them itself."""
         workload = workload_from_json(payload["workload"])
         signature = self.problem.signature
-        secret, visible = arena_view(payload["secret"]), arena_view(payload["arena"])
+        secret, visible = map(shared_bytes, map(arena_view, (payload["secret"], payload["arena"])))
         names = [tensor.name for tensor in signature.inputs]
-        placed = zip(names, _places(payload["inputs"]), strict=True)
-        inputs = {name: _tensor(place, secret) for name, place in placed}
-        expected = {p.name: _tensor(p, secret) for p in _places(payload["expected"])}
-        actual = {p.name: _tensor(p, visible) for p in _places(payload["outputs"])}
+        placed = zip(names, places_of(payload["inputs"]), strict=True)
+        inputs = {name: tensor_at(place, secret) for name, place in placed}
+        expected = {p.name: tensor_at(p, secret) for p in places_of(payload["expected"])}
+        actual = {p.name: tensor_at(p, visible) for p in places_of(payload["outputs"])}
         errors = equivalence_errors(self.problem, inputs, dict(workload.scalars), actual, expected)
         results = {
-            name: _as_comparison(units, _values(actual[name]), _values(expected[name]))
+            name: as_comparison(units, values_of(actual[name]), values_of(expected[name]))
             for name, units in errors.items()
         }
         return {"results": {name: comparison_to_json(found) for name, found in results.items()}}
@@ -208,8 +219,8 @@ class Oracle:
         """A callable that runs one baseline on inputs in a visible slot."""
         run = self._baselines[payload["name"]]
         workload = workload_from_json(payload["workload"])
-        arena = arena_view(payload["arena"])
-        inputs = {p.name: _tensor(p, arena) for p in _places(payload["inputs"])}
+        memory = self.device.memory(payload["arena"])
+        inputs = {p.name: tensor_at(p, memory) for p in places_of(payload["inputs"])}
         self._last = ()
         if self._gpu is not None:
             inputs = self._gpu.lend(inputs)
@@ -231,14 +242,14 @@ class Oracle:
 
     def collect(self, payload: Json) -> Json:
         """Copy the last results to their places."""
-        arena = arena_view(payload["arena"])
-        for place, value in zip(_places(payload["outputs"]), self._last, strict=True):
+        memory = self.device.memory(payload["arena"])
+        for place, value in zip(places_of(payload["outputs"]), self._last, strict=True):
             if tuple(value.shape) != place.shape:
                 raise ProblemError(
                     f"the baseline's '{place.name}' has the shape {tuple(value.shape)}, "
                     f"not {place.shape}"
                 )
-            np.copyto(place.bytes_in(arena), _bytes(value.to(torch_dtype(place.dtype))))
+            tensor_at(place, memory).copy_(value)
         return {"prepare_us": self._prepare_us}
 
     def _throw_out(self, packed: Sequence[torch.Tensor]) -> None:
@@ -258,69 +269,28 @@ class Oracle:
         self._flushed.sum()
 
 
-def _places(data: Sequence[Mapping[str, Any]]) -> list[Place]:
-    return [Place.from_json(one) for one in data]
-
-
-def _tensor(place: Place, arena: Array) -> torch.Tensor:
-    """A tensor over shared pages, not a copy."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # sealed pages are meant to be read only
-        flat = _from_numpy(place.bytes_in(arena))
-    return flat.view(torch_dtype(place.dtype)).reshape(place.shape)
-
-
-def _from_numpy(values: Array) -> torch.Tensor:
-    return torch.from_numpy(values)  # pyright: ignore[reportUnknownMemberType]
-
-
-def _bytes(value: torch.Tensor) -> Array:
-    return value.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy()
-
-
 def _packed_bytes(value: torch.Tensor) -> Array:
     """What a packed tensor holds, in oneDNN's own layouts too."""
     if not value.is_mkldnn:
-        return _bytes(value)
+        return bytes_of(value)
     address = torch.ops.mkldnn.data_ptr(value)
     whole = (ctypes.c_uint8 * torch.ops.mkldnn._nbytes(value)).from_address(address)
     return np.ctypeslib.as_array(whole)
-
-
-def _values(value: torch.Tensor) -> Array:
-    """Values in a native numpy type: floats as float32 or float64, integers as int64."""
-    value = value.detach().cpu()
-    if value.dtype in (torch.bfloat16, torch.float16):
-        value = value.float()
-    return (value if value.is_floating_point() else value.to(torch.int64)).numpy()
-
-
-def _as_comparison(units: Array, actual: Array, expected: Array) -> Comparison:
-    """The problem's own errors as a comparison, with a diagnosis where they exceed 1."""
-    wrong = ~(units <= 1)
-    if not wrong.any():
-        return Comparison(True, float(np.max(units, initial=0.0)), total=units.size)
-    # what the problem accepts counts as equal; the rest is diagnosed as usual
-    oracle = np.where(wrong, expected, actual)
-    found = compare(actual, oracle, np.zeros(oracle.shape), _dtype_of(actual))
-    return replace(found, max_error=float(np.max(units)))
-
-
-def _dtype_of(values: Array) -> Dtype:
-    if values.dtype.kind == "f":
-        return Dtype.F64 if values.dtype.itemsize == 8 else Dtype.F32
-    return Dtype.I64
 
 
 def main() -> None:
     """Serve until the judge hangs up."""
     oracle = Oracle()
     torch.set_grad_enabled(False)
-    handlers = {
+    handlers: dict[str, Callable[[Json], Json]] = {
         "load": oracle.load,
         "heldout": oracle.heldout,
         "admit": oracle.admit,
         "make": oracle.make,
+        "make on device": lambda payload: oracle.device.make(payload),
+        "compare": lambda payload: oracle.device.compare(payload),
+        "changed": lambda payload: oracle.device.changed(payload),
+        "digest": lambda payload: oracle.device.digest(payload),
         "equivalent": oracle.equivalent,
         "prepare": oracle.prepare,
         "wrong": oracle.wrong,

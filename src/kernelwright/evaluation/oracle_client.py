@@ -106,8 +106,12 @@ class OracleClient:
         inputs: Sequence[Place],
         expected: Sequence[Place],
         tolerances: Sequence[Place],
+        device: bool = False,
     ) -> Json:
-        """Make inputs, expected values and tolerances at their places."""
+        """Make inputs, expected values and tolerances at their places.
+
+        On a device also the poisons that are right nowhere, as `patterns` of each output.
+        """
         payload = {
             "arena": arena,
             "workload": workload,
@@ -116,7 +120,28 @@ class OracleClient:
             "expected": [place.to_json() for place in expected],
             "tolerances": [place.to_json() for place in tolerances],
         }
-        return self._ask("make", payload, MAKE_S)
+        return self._ask("make on device" if device else "make", payload, MAKE_S)
+
+    def compared(self, request: Json) -> dict[str, Comparison]:
+        """What is wrong with each output that was copied to the secret arena of a device.
+
+        Args:
+            request: as a `DevicePool` makes it.
+        """
+        reply = self._ask("compare", request | {"full": True}, MAKE_S)
+        return {name: comparison_from_json(data) for name, data in reply["results"].items()}
+
+    def is_right(self, request: Json) -> bool:
+        """Whether every output is right, without a diagnosis."""
+        return self._ask("compare", request | {"full": False}, MAKE_S)["right"]
+
+    def changed(self, request: Json) -> str | None:
+        """The first of the inputs copied there that differs from what it was made as."""
+        return self._ask("changed", request, MAKE_S)["name"]
+
+    def digest(self, request: Json) -> str:
+        """A hash of the outputs copied there."""
+        return self._ask("digest", request, MAKE_S)["digest"]
 
     def heldout(self, dtype: str, seed: int, count: int) -> list[Json]:
         """Secret workloads."""

@@ -1,15 +1,36 @@
 """The oracle's way to a GPU: references computed there, baselines timed there by events."""
 
+import ctypes
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 
 import torch
 
+from kernelwright.cuda_driver import driver
 from kernelwright.errors import ProblemError
+from kernelwright.execution import device_arenas
 
 _HEAD_START = 1 << 20
 """Clock cycles, about half a millisecond: for a process that was woken a moment ago."""
 _LONGEST_HEAD_START = 1 << 26
+_LAZY_PEER_ACCESS = 1
+_SCARCE = 4
+"""A GPU of whose memory less than this part is free gets back what torch keeps for later."""
+
+
+class _Handle(ctypes.Structure):
+    """`CUipcMemHandle`, which is passed by value."""
+
+    _fields_ = [("reserved", ctypes.c_ubyte * 64)]
+
+
+class _Lent:
+    """Device memory as torch takes it from others."""
+
+    def __init__(self, address: int, nbytes: int) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": (nbytes,), "typestr": "|u1", "data": (address, False), "version": 3,
+        }  # fmt: skip
 
 
 class Gpu:
@@ -33,6 +54,8 @@ class Gpu:
         self._read = torch.zeros((), device=self.device)
         self._started = torch.cuda.Event(enable_timing=True)
         self._stopped = torch.cuda.Event(enable_timing=True)
+        self._opened: dict[str, tuple[str, int, torch.Tensor]] = {}
+        """Arenas of the judge that are open here: handle, address, bytes."""
 
     @contextmanager
     def computing(self) -> Generator[None]:
@@ -41,8 +64,39 @@ class Gpu:
             yield
 
     def lend(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Copies on the GPU."""
-        return {name: tensor.to(self.device) for name, tensor in tensors.items()}
+        """Copies on the GPU, in memory of torch's own."""
+        return {name: tensor.to(self.device, copy=True) for name, tensor in tensors.items()}
+
+    def memory(self, name: str) -> torch.Tensor:
+        """All bytes of an arena that the judge lends to this process, by name.
+
+        Raises:
+            KeyError: none of that name is attached.
+            HarnessError: it cannot be opened.
+        """
+        lent = device_arenas()
+        for gone in [
+            n for n, (handle, *_) in self._opened.items() if lent.get(n, ("",))[0] != handle
+        ]:
+            _, address, _ = self._opened.pop(gone)
+            torch.cuda.synchronize()
+            driver().call("cuIpcCloseMemHandle", ctypes.c_uint64(address))
+        if name not in self._opened:
+            handle, nbytes = lent[name]
+            address = ctypes.c_uint64()
+            driver().call(
+                "cuIpcOpenMemHandle_v2", ctypes.byref(address),
+                _Handle.from_buffer_copy(bytes.fromhex(handle)), _LAZY_PEER_ACCESS,
+            )  # fmt: skip
+            data = torch.as_tensor(_Lent(address.value, nbytes), device=self.device)
+            self._opened[name] = handle, address.value, data
+        return self._opened[name][2]
+
+    def give_back(self) -> None:
+        """Return memory that torch keeps for later, where little is free for judge and workers."""
+        free, total = torch.cuda.mem_get_info()
+        if free * _SCARCE < total:
+            torch.cuda.empty_cache()
 
     def timed_ns(self, call: Callable[[], None]) -> float:
         """Nanoseconds of a call between two events, after a wait and a flush.

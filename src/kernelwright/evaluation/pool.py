@@ -2,7 +2,8 @@
 
 Three arenas belong to a pool. `secret` is shared by judge and oracle: the oracle fills it with
 inputs, expected values and tolerances. `inputs` is sealed, so that whoever maps it later can only
-read: the judge copies secret sets into its slots. `outputs` is what timed calls write.
+read: the judge copies secret sets into its slots. `outputs` is what timed calls write. A `Pool`
+lies in the judge's own pages, where the judge compares; see `device_pool` for one on a device.
 """
 
 import secrets
@@ -12,17 +13,26 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kernelwright.evaluation.expected import Case, Expected
+from kernelwright.evaluation.expected import (
+    Case,
+    Checked,
+    Equivalence,
+    Expected,
+    check_fast,
+    check_fully,
+    check_sample,
+)
 from kernelwright.evaluation.layout import (
     PAGE,
     POISON,
     ZONE,
     Bytes,
     Place,
+    digest,
 )
 from kernelwright.evaluation.oracle_client import OracleClient
 from kernelwright.evaluation.wire import workload_to_json
-from kernelwright.execution import Arena, Pointer, Poison
+from kernelwright.execution import Arena, Poison
 from kernelwright.machine import Evict
 from kernelwright.model import Signature, Workload
 from kernelwright.numerics import band
@@ -31,9 +41,6 @@ FEWEST_SETS = 3
 """Secret sets that a bench workload has at least, if memory allows it."""
 MakeArena = Callable[[str, int, bool], Arena]
 """Memory by name and size, in large pages or not; see `Arena`."""
-_LOOK_ONE_IN = 8
-_LATE_ELEMENTS = 1024
-"""Of each output that a device fills last: too few to matter in its cache."""
 _REMEMBERED = 2
 """Different right outputs kept of each case."""
 
@@ -84,8 +91,6 @@ class Pool:
         default_factory=dict[tuple[int, int], Sequence[int]]
     )
     """Poisons that are right nowhere, by case and output."""
-    late: list[slice] = field(default_factory=list[slice])
-    """Elements of each output that the last call found filled last; none but on a device."""
     _poisoned: dict[tuple[int, int, int], int] = field(
         default_factory=dict[tuple[int, int, int], int]
     )
@@ -141,20 +146,17 @@ class Pool:
         if self.holds[slot] == case:
             return
         self.blank()
-        for source, place in zip(self.cases[case].inputs, self.input_slots[slot], strict=True):
-            self.inputs.put(place.offset, source)
+        for number, place in enumerate(self.input_slots[slot]):
+            self._show(case, number, place)
         self.holds[slot] = case
 
     def load_static(self, case: int, slot: int) -> list[Place]:
         """Copy the static inputs of a case into a slot, alone; `blank` takes them away again."""
         self.blank()
         chosen: list[Place] = []
-        places = zip(
-            self.signature.inputs, self.cases[case].inputs, self.input_slots[slot], strict=True
-        )
-        for tensor, source, place in places:
-            if tensor.static:
-                self.inputs.put(place.offset, source)
+        for number, place in enumerate(self.input_slots[slot]):
+            if self.signature.inputs[number].static:
+                self._show(case, number, place)
                 chosen.append(place)
         self.holds[slot] = case
         return chosen
@@ -199,57 +201,30 @@ class Pool:
     def poison_again(self, case: int, slot: int) -> list[Poison]:
         """What a worker on a device has to fill before its call, as `poison` has just done.
 
-        All of each output, and a secret block of it once more when the clock is about to start: so
-        nothing is right that was written earlier.
+        Nothing, where the caches of whoever fills are those of whoever calls.
         """
-        if not self.outputs.mirrored:
-            return []
-        found: list[Poison] = []
-        self.late = []
-        for number, place in enumerate(self.output_slots[case][slot]):
-            byte = self._poisoned[case, slot, number]
-            found.append(Poison(Pointer(self.outputs.name, place.offset), place.nbytes, byte))
-            size = min(place.elements, _LATE_ELEMENTS)
-            start = secrets.randbelow(place.elements - size + 1)
-            self.late.append(slice(start, start + size))
-            at = Pointer(self.outputs.name, place.offset + start * place.dtype.itemsize)
-            found.append(Poison(at, size * place.dtype.itemsize, byte, last=True))
-        return found
+        del case, slot
+        return []
 
     def fetch(self, case: int, slot: int) -> None:
-        """Bring what a call left in its outputs and around them to where the judge looks."""
-        for place in self.output_slots[case][slot]:
-            self.outputs.fetch(place.offset - PAGE, place.nbytes + 2 * PAGE)
+        """Bring what a call left in its outputs and around them to where it is looked at."""
 
     def changed_input(self, case: int, slot: int) -> str | None:
-        """An input that a call has changed, where it could; None: none.
-
-        All are looked at in small workloads, in large ones now and then, unforeseeably.
-        """
-        if not self.inputs.mirrored or (self.shared and secrets.randbelow(_LOOK_ONE_IN) > 0):
-            return None
-        for source, place in zip(self.cases[case].inputs, self.input_slots[slot], strict=True):
-            if not np.array_equal(self.inputs.fetch(place.offset, place.nbytes), source):
-                return place.name
-        return None
+        """An input that a call has changed, where it could; None: none."""
+        del case, slot
 
     def lay_before_oracle(self, case: int, slot: int) -> tuple[str, tuple[Place, ...]]:
-        """The arena and the places in which a baseline finds the inputs of a case.
-
-        A baseline on a GPU copies them to memory of its own, from the secrets themselves.
-        """
-        if self.inputs.mirrored:
-            return self.secret.name, self.secrets[case].inputs
+        """The arena and the places in which a baseline finds the inputs of a case."""
         self.load(case, slot)
         return self.inputs.name, self.input_slots[slot]
 
-    def poison_for_oracle(self, case: int, slot: int) -> None:
-        """Poison the places in which the oracle, who has no device memory of ours, answers."""
-        if not self.outputs.mirrored:
-            return  # they are those of kernels
-        arena = self.outputs.view()
-        for number, place in enumerate(self.output_slots[case][slot]):
-            place.bytes_in(arena)[:] = self._pattern(case, number)
+    def place_for_oracle(
+        self, case: int, slot: int, guest: object
+    ) -> tuple[str, tuple[Place, ...]]:
+        """The arena and the places, poisoned, in which a baseline leaves its outputs."""
+        self.admit(guest)  # a kernel that comes next finds no answers of this one
+        self.poison(case, slot)
+        return self.outputs.name, self.output_slots[case][slot]
 
     def _pattern(self, case: int, number: int) -> int:
         """A poison that is right nowhere in an output."""
@@ -281,6 +256,24 @@ class Pool:
                 return f"wrote before the start of '{place.name}', up to {at} bytes before it"
         return None
 
+    def check_fully(self, case: int, slot: int, equivalence: Equivalence | None) -> Checked:
+        """Compare every element that the last call wrote, elementwise and in norm."""
+        places = self.output_slots[case][slot]
+        return check_fully(self.cases[case], places, self.outputs.view(), equivalence)
+
+    def check_fast(self, case: int, slot: int) -> bool:
+        """Whether every element is right; False needs a full check before it is a verdict."""
+        return check_fast(self.cases[case], self.output_slots[case][slot], self.outputs.view())
+
+    def check_sample(self, case: int, slot: int, chosen: Sequence[list[slice]]) -> bool:
+        """Whether the chosen parts (at least) are right, as `check_fast`."""
+        places = self.output_slots[case][slot]
+        return check_sample(self.cases[case], places, self.outputs.view(), chosen)
+
+    def digest(self, case: int, slot: int) -> str:
+        """A hash of the outputs, equal for equal bytes."""
+        return digest(self.outputs.view(), self.output_slots[case][slot])
+
     def remember(self, case: int, slot: int) -> None:
         """Keep outputs that were found right, so that the same bytes need not be judged again."""
         known = self._verified.setdefault(case, [])
@@ -302,6 +295,10 @@ class Pool:
         self.cases.clear()
         for arena in (self.secret, self.inputs, self.outputs):
             arena.close()
+
+    def _show(self, case: int, number: int, place: Place) -> None:
+        """Copy one input of a case into a visible place."""
+        self.inputs.put(place.offset, self.cases[case].inputs[number])
 
     def _make(self, oracle: OracleClient, number: int, seed: int) -> None:
         workload, places = self.workloads[number], self.secrets[number]

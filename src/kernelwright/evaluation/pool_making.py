@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from kernelwright.evaluation.device_pool import DevicePool, Seen
 from kernelwright.evaluation.layout import POISON, Place, pack, pack_before_guards, page_up
 from kernelwright.evaluation.oracle_client import OracleClient
 from kernelwright.evaluation.pool import MakeArena, Pool, Secret
@@ -49,23 +50,49 @@ def make_pool(
         )
         for w in workloads
     )
-    secret = Arena(f"{label}-secret", secret_bytes)
     inputs = arena(f"{label}-inputs", end, not guards)
     inputs.guards = tuple(guards)
     outputs = arena(f"{label}-outputs", output_bytes, True)
     inputs.fill(0, inputs.nbytes, POISON)
     inputs.seal()
+    parts = (tuple(secrets), tuple(input_slots), output_slots)
+    if inputs.mirrored:
+        seen, secret_bytes = _seen(signature, workloads, secret_bytes)
+        secret = arena(f"{label}-secret", secret_bytes, True)
+        oracle.attach([secret])
+        return DevicePool(
+            label, signature, tuple(workloads), shared, secret, inputs, outputs, *parts,
+            oracle=oracle, seen=seen,
+        )  # fmt: skip
+    secret = Arena(f"{label}-secret", secret_bytes)
     oracle.attach([secret, inputs, outputs])
-    return Pool(
-        label, signature, tuple(workloads), shared, secret, inputs, outputs, tuple(secrets),
-        tuple(input_slots), output_slots,
-    )  # fmt: skip
+    return Pool(label, signature, tuple(workloads), shared, secret, inputs, outputs, *parts)
 
 
-def bytes_per_set(signature: Signature, workload: Workload) -> int:
-    """What one more secret set costs, the judge's bands included."""
+def _seen(
+    signature: Signature, workloads: Sequence[Workload], start: int
+) -> tuple[tuple[Seen, ...], int]:
+    """Room for copies of what a call saw and left, and the end of it."""
+    found: list[Seen] = []
+    last = start
+    for w in workloads:
+        inputs, end = pack(signature.inputs, w.sizes, w.dtype, start)
+        outputs, end = pack(signature.outputs, w.sizes, w.dtype, end)
+        found.append(Seen(inputs, outputs))
+        last = max(last, end)
+    return tuple(found), last
+
+
+def bytes_per_set(signature: Signature, workload: Workload, bands: bool = True) -> int:
+    """What one more secret set costs.
+
+    Args:
+        signature: of the problem.
+        workload: of the pool.
+        bands: the judge makes bands of its own beside expected values and tolerances.
+    """
     secrets, nbytes = _secrets(signature, [workload])
-    return nbytes + sum(2 * place.nbytes for place in secrets[0].tolerances)
+    return nbytes + (sum(2 * place.nbytes for place in secrets[0].tolerances) if bands else 0)
 
 
 def _secrets(signature: Signature, workloads: Sequence[Workload]) -> tuple[list[Secret], int]:

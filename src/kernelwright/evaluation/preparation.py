@@ -232,8 +232,8 @@ class Preparation:
 
     def equivalence(self, pool: Pool, case: int, out: int) -> Equivalence | None:
         """Asks the oracle about outputs that the problem judges itself."""
-        if not self.has_equivalence:
-            return None
+        if not self.has_equivalence or pool.secret.mirrored:
+            return None  # on a device the oracle itself asks the problem
         places = pool.secrets[case]
         payload: Json = {
             "workload": workload_to_json(pool.workloads[case]),
@@ -272,11 +272,11 @@ class Preparation:
             arena=self.ground.make_arena,
         )  # fmt: skip
         self.renew(self.checks)
-        each = bytes_per_set(signature, self.bench)
-        few = min(FEWEST_SETS, settings.memory_bytes // each)
-        count = max(
-            2, few, min(settings.secret_sets, min(settings.memory_bytes, _MANY_BYTES) // each)
-        )
+        each = bytes_per_set(signature, self.bench, self.ground.secret_bytes is None)
+        most = self.ground.secret_bytes or settings.memory_bytes
+        many = self.ground.secret_bytes or min(most, _MANY_BYTES)
+        few = min(FEWEST_SETS, most // each)
+        count = max(2, few, min(settings.secret_sets, many // each))
         self.pool = make_pool(
             "bench", signature, [self.bench] * count, settings.slots, shared=True,
             oracle=self.oracle, arena=self.ground.make_arena,

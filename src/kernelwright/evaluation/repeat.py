@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from kernelwright.evaluation.expected import Fault
-from kernelwright.evaluation.layout import Bytes, Place
 from kernelwright.evaluation.session import Session
 from kernelwright.model import Rejected
 
@@ -49,7 +46,7 @@ def is_deterministic(judge: Judge, session: Session) -> bool | Fault:
         judge: whose bench pool is used.
         session: names the kernel; its process is not used.
     """
-    pool, outcomes = judge.pool, set[bytes]()
+    pool, outcomes = judge.pool, set[str]()
     case = pool.usable()[0]
     fresh = judge.session(session.candidate, session.artifact)
     if isinstance(fresh, Rejected):
@@ -59,14 +56,7 @@ def is_deterministic(judge: Judge, session: Session) -> bool | Fault:
             found = fresh.check(pool, case, (0, 0))  # no process meets the same values twice
             if isinstance(found, Fault):
                 return found
-            outcomes.add(_digest(pool.outputs.view(), pool.output_slots[case][0]))
+            outcomes.add(pool.digest(case, 0))
     finally:
         fresh.close()
     return len(outcomes) == 1
-
-
-def _digest(arena: Bytes, places: Sequence[Place]) -> bytes:
-    digest = blake2b(digest_size=16)
-    for place in places:
-        digest.update(place.bytes_in(arena).data)
-    return digest.digest()

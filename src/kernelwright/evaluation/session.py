@@ -15,9 +15,6 @@ from kernelwright.evaluation.clocks import agreed_us, dishonest, excess_us
 from kernelwright.evaluation.expected import (
     Equivalence,
     Fault,
-    check_fast,
-    check_fully,
-    check_sample,
     describe,
 )
 from kernelwright.evaluation.faults import failed, fault_of
@@ -211,10 +208,7 @@ class Session:
         if broken is not None:
             place = f"{broken}; on {describe(pool.workloads[case])}"
             return Fault(Reason.RED_ZONE, place)
-        places = pool.output_slots[case][out]
-        arena = pool.outputs.view()
-        equivalence = self.bench.equivalence(pool, case, out)
-        checked = check_fully(pool.cases[case], places, arena, equivalence)
+        checked = pool.check_fully(case, out, self.bench.equivalence(pool, case, out))
         return checked.fault or checked.error
 
     def timed(
@@ -243,18 +237,13 @@ class Session:
     def _check_timed(
         self, pool: Pool, case: int, out: int, chosen: Sequence[list[slice]] | None
     ) -> Fault | None:
-        places, arena = pool.output_slots[case][out], pool.outputs.view()
         whole_zones = pool.broken_zone(case, out) is None
         if chosen is not None:
-            late = pool.late or [slice(0, 0)] * len(chosen)
-            parts = [[*some, last] for some, last in zip(chosen, late, strict=True)]
-            if whole_zones and check_sample(pool.cases[case], places, arena, parts):
+            if whole_zones and pool.check_sample(case, out, chosen):
                 return None
         else:
             # elementwise nearly always; now and then, unforeseeably, also the error as a whole
-            quick = secrets.randbelow(_FULLY_ONE_IN) > 0 and check_fast(
-                pool.cases[case], places, arena
-            )
+            quick = secrets.randbelow(_FULLY_ONE_IN) > 0 and pool.check_fast(case, out)
             if whole_zones and (quick or pool.is_known(case, out)):
                 return None
         result = self.verify(pool, case, out)

@@ -21,6 +21,8 @@ DEVICE_SLACK_US = 1000.0
 """What honest brackets of calls on a GPU may be longer than the call, beyond the handshake: in a
 virtual machine 40 us as a rule and 400 at times. So there the bracket only rejects, where it is off
 in every call; work beside the stream is found by the host (`worker/cuda_host.cu`)."""
+_SECRET_SHARE = 4
+"""Of a GPU's memory that secret sets may take: references need more than they do."""
 
 
 class Roof(Protocol):
@@ -63,6 +65,8 @@ class Ground:
     roof: Callable[[], Roof]
     floor_us: Callable[[int, int], float]
     """A time that no cold call is under, by bytes read and written."""
+    secret_bytes: int | None = None
+    """Device memory that secret sets may take; None: they lie in the judge's own."""
     devices: tuple[Path, ...] = ()
     """Device files that the oracle opens."""
     libraries: tuple[Path, ...] = ()
@@ -122,6 +126,7 @@ def _gpu(machine: Machine, factor: float) -> Ground:
         floor_us=lambda read, written: datasheet_floor_us(
             read, written, gpu.peak_gbs, gpu.l2_bytes
         ),
+        secret_bytes=gpu.memory_bytes // _SECRET_SHARE,
         devices=tuple(device_files()),
         libraries=tuple(folders),
     )

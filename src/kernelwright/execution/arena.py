@@ -43,6 +43,8 @@ class Arena:
 
     mirrored = False
     """Whether workers find other memory than `view` shows; `put` and `fetch` go between."""
+    prefaulted = True
+    """Whether all pages are there from the start."""
 
     def __init__(self, name: str, nbytes: int, huge: bool = True) -> None:
         if nbytes <= 0:
@@ -56,7 +58,7 @@ class Arena:
         """Whether workers can only read it."""
         self.guards: tuple[int, ...] = ()
         """Offsets of pages that workers can neither read nor write."""
-        if self.nbytes > _available_bytes():
+        if self.prefaulted and self.nbytes > _available_bytes():
             raise HarnessError(f"the arena '{name}' of {self.nbytes} bytes exceeds the free memory")
         self._fd = -1
         self._map: mmap.mmap | None = None
@@ -71,7 +73,8 @@ class Arena:
                 with contextlib.suppress(OSError, ValueError):
                     self._map.madvise(mmap.MADV_HUGEPAGE)
             self._bytes = np.frombuffer(self._map, np.uint8)
-            self._bytes[:: mmap.PAGESIZE] = 0
+            if self.prefaulted:
+                self._bytes[:: mmap.PAGESIZE] = 0
         except (OSError, ValueError, MemoryError) as error:
             self.close()
             raise HarnessError(
@@ -102,9 +105,9 @@ class Arena:
         """Copy bytes to where workers find this memory."""
         np.copyto(self.view(offset, source.size), source)
 
-    def copy(self, offset: int, nbytes: int, source: Self) -> None:
-        """Copy bytes that lie at the same offset of another arena."""
-        self.put(offset, source.view(offset, nbytes))
+    def copy(self, offset: int, nbytes: int, source: Self, start: int | None = None) -> None:
+        """Copy bytes that lie at `start` (None: the same offset) of another arena."""
+        self.put(offset, source.view(offset if start is None else start, nbytes))
 
     def flood(self, word: int) -> None:
         """Fill all of it with a 64-bit word, or its lower half, over and over."""
@@ -114,6 +117,11 @@ class Arena:
     def fetch(self, offset: int, nbytes: int) -> NDArray[np.uint8]:
         """View of what lies there now, as workers left it."""
         return self.view(offset, nbytes)
+
+    @property
+    def handle(self) -> str | None:
+        """How another process opens memory of a device; None: it maps the memory file."""
+        return None
 
     @property
     def specification(self) -> str:

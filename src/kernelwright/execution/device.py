@@ -1,8 +1,9 @@
 """Device memory that the judge holds and lends: one allocation, with a mirror of shared pages.
 
 The judge alone allocates. A worker opens the memory by its CUDA IPC handle, for reading and writing
-alike, so what it must not change is put there anew before each call and looked at after. Oracle and
-judge use the mirror, which is an arena like any other: what workers wrote is in it after `fetch`.
+alike, so what it must not change is put there anew before each call and looked at after. The judge
+looks at small parts in the mirror, where they are after `fetch`; whole outputs are compared on the
+device by the oracle, in memory that no worker is lent.
 """
 
 import ctypes
@@ -44,7 +45,7 @@ def _context() -> _Context:
 
 
 class DeviceArena(Arena):
-    """Memory of the first GPU of at least `nbytes` bytes, and its mirror.
+    """Memory of the first GPU of at least `nbytes` bytes, and a mirror whose pages come when used.
 
     Every operation is complete on the device when it returns.
 
@@ -58,6 +59,7 @@ class DeviceArena(Arena):
     """
 
     mirrored = True
+    prefaulted = False
 
     def __init__(self, name: str, nbytes: int, huge: bool = True) -> None:
         self._address = ctypes.c_uint64()
@@ -88,9 +90,10 @@ class DeviceArena(Arena):
         value, count = ctypes.c_uint(word & 0xFFFFFFFF), self.nbytes // 4
         self._run("cuMemsetD32_v2", self._at(0, self.nbytes), value, count)
 
-    def copy(self, offset: int, nbytes: int, source: Self) -> None:
-        """Copy bytes that lie at the same offset of another arena, on the device."""
-        here, there = self._at(offset, nbytes), source._at(offset, nbytes)
+    def copy(self, offset: int, nbytes: int, source: Self, start: int | None = None) -> None:
+        """Copy bytes that lie at `start` (None: the same offset) of another arena on the device."""
+        here = self._at(offset, nbytes)
+        there = source._at(offset if start is None else start, nbytes)
         self._run("cuMemcpyDtoD_v2", here, there, nbytes)
 
     def fetch(self, offset: int, nbytes: int) -> NDArray[np.uint8]:
@@ -101,9 +104,14 @@ class DeviceArena(Arena):
         return mirror
 
     @property
+    def handle(self) -> str:
+        """The CUDA IPC handle, in hexadecimal."""
+        return bytes(self._handle).hex()
+
+    @property
     def specification(self) -> str:
         """How a CUDA host is told of it (`worker/cuda_host.cu`)."""
-        return f"ipc:{bytes(self._handle).hex()}:{self.nbytes}"
+        return f"ipc:{self.handle}:{self.nbytes}"
 
     @property
     def descriptors(self) -> tuple[int, ...]:

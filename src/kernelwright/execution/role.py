@@ -121,9 +121,9 @@ class RoleProcess:
         """Map more arenas in the role (sealed ones read-only)."""
         for first in range(0, len(arenas), MOST_DESCRIPTORS):
             group = arenas[first : first + MOST_DESCRIPTORS]
-            listed = [[arena.name, arena.nbytes, not arena.sealed] for arena in group]
+            listed = [[arena.name, arena.nbytes, not arena.sealed, arena.handle] for arena in group]
             message = {"kind": "attach", "payload": {"arenas": listed}}
-            self._exchange(message, 60.0, [arena.fd for arena in group])
+            self._exchange(message, 60.0, [arena.fd for arena in group if arena.handle is None])
 
     def detach(self, names: Sequence[str]) -> None:
         """Forget arenas in the role; memory returns when no view is left there."""

@@ -24,6 +24,7 @@ TimedHandler = Callable[[dict[str, Any]], Timed]
 CHANNEL_VARIABLE = "KERNELWRIGHT_ROLE"
 
 _views: dict[str, NDArray[np.uint8]] = {}
+_handles: dict[str, tuple[str, int]] = {}
 
 
 def arena_view(name: str, offset: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
@@ -34,6 +35,11 @@ def arena_view(name: str, offset: int = 0, nbytes: int | None = None) -> NDArray
     """
     whole = _views[name]
     return whole[offset : len(whole) if nbytes is None else offset + nbytes]
+
+
+def device_arenas() -> Mapping[str, tuple[str, int]]:
+    """Attached arenas that lie on a device: handle and size in bytes, by name."""
+    return _handles
 
 
 def serve(
@@ -115,11 +121,16 @@ class _Server:
             self._flush(int(message["flush_bytes"]))
             return {"reply": {}}
         if kind == "attach":
-            for fd, (name, nbytes, writable) in zip(descriptors, payload["arenas"], strict=True):
-                _attach(name, fd, nbytes, writable)
+            remaining = iter(descriptors)
+            for name, nbytes, writable, handle in payload["arenas"]:
+                if handle is None:
+                    _attach(name, next(remaining), nbytes, writable)
+                else:
+                    _handles[name] = handle, nbytes
             return {"reply": {}}
         for name in payload["names"]:
             _views.pop(name, None)
+            _handles.pop(name, None)
         return {"reply": {}}
 
     def run(self) -> dict[str, Any]:

@@ -22,16 +22,16 @@ from kernelwright.model import Dtype
 from kernelwright.numerics.formats import Array, Float64, decode, largest, smallest_step
 
 EPS32 = 2.0**-23
-_ORACLE = 2.0**-20
+ORACLE_SHARE = 2.0**-20
 """What the float64 oracle may err, as a share of what a kernel may: 2^-29 to first order."""
 FACTOR = 4.0
-_LINE = 32
+LINE = 32
 """A line of fewer elements is too small a sample of the error."""
-_WINDOW = 256
-_ROUNDING = 1.5
+WINDOW = 256
+ROUNDING = 1.5
 """In unit roundoffs of the output: rounding to nearest gives an error of 0.35 to 0.4 in norm,
 truncation 1.2."""
-_LIMIT = 0.01
+UNUSABLE = 0.01
 """How far off float32 itself may be before a distribution is refused."""
 _BLOCK = 1 << 16
 
@@ -75,8 +75,8 @@ def budget(
     survey = _survey(y.reshape(-1), [run.reshape(-1) for run in sound], dtype)
     allowed = smooth(survey.excess.reshape(y.shape)).reshape(-1)
     flat, stated = y.reshape(-1), None if terms is None else np.abs(terms).reshape(-1)
-    factor *= 1 + _ORACLE
-    stated_eps = (1 + _ORACLE) * EPS32
+    factor *= 1 + ORACLE_SHARE
+    stated_eps = (1 + ORACLE_SHARE) * EPS32
     result = np.empty(flat.size)
     for part in _parts(flat.size):
         size = np.abs(flat[part])
@@ -132,7 +132,7 @@ def distribution_usable(oracle: Array, float32_run: Array) -> bool:
     """
     y, run = np.asarray(oracle).reshape(-1), np.asarray(float32_run).reshape(-1)
     if y.dtype.kind in "iub":
-        return int(np.count_nonzero(run != y)) <= _LIMIT * y.size
+        return int(np.count_nonzero(run != y)) <= UNUSABLE * y.size
     return _survey(y.astype(np.float64), [run], Dtype.F32).usable
 
 
@@ -185,7 +185,7 @@ def _survey(y: Float64, runs: Sequence[Array], dtype: Dtype) -> _Survey:
         for number, value in enumerate(values):
             error = np.abs((value if whole else np.where(good, value, 0.0)) - exact)
             if number == 0:
-                off += int(np.count_nonzero(error > _LIMIT * size + smallest_step(dtype)))
+                off += int(np.count_nonzero(error > UNUSABLE * size + smallest_step(dtype)))
             errors[number] += _squares(error, top)
             error -= units[number] * size
             np.maximum(excess[part], error, out=excess[part])
@@ -193,7 +193,7 @@ def _survey(y: Float64, runs: Sequence[Array], dtype: Dtype) -> _Survey:
     norm = top * float(np.sqrt(squares))
     norms = top * np.sqrt(errors)
     worst = float(norms.max()) if runs else dtype.unit_roundoff * norm
-    usable = off <= _LIMIT * y.size and float(norms[0]) <= _LIMIT * norm
+    usable = off <= UNUSABLE * y.size and float(norms[0]) <= UNUSABLE * norm
     nothing = np.zeros(0, dtype=np.intp)
     return _Survey(
         excess,
@@ -201,7 +201,7 @@ def _survey(y: Float64, runs: Sequence[Array], dtype: Dtype) -> _Survey:
         np.concatenate(disagree) if disagree else nothing.astype(bool),
         norm,
         worst,
-        _ROUNDING * dtype.unit_roundoff if narrow else 0.0,
+        ROUNDING * dtype.unit_roundoff if narrow else 0.0,
         usable,
     )
 
@@ -231,10 +231,10 @@ def smooth(error: Float64) -> Float64:
         return error.copy()
     if packed.ndim == 1:
         return _windows(packed).reshape(shape)
-    long: list[int] = [axis for axis, n in enumerate(packed.shape) if n >= _LINE]
+    long: list[int] = [axis for axis, n in enumerate(packed.shape) if n >= LINE]
     if not long:
         count, first = 1, packed.ndim
-        while first > 0 and count < _LINE:
+        while first > 0 and count < LINE:
             first -= 1
             count *= packed.shape[first]
         joined = packed.max(axis=tuple(range(first, packed.ndim)), keepdims=True)
@@ -247,7 +247,7 @@ def smooth(error: Float64) -> Float64:
 
 def _windows(error: Float64) -> Float64:
     """Greatest in each run of 256; a short last run joins the one before it."""
-    starts = np.arange(0, max(error.size - _LINE, 1), _WINDOW)
+    starts = np.arange(0, max(error.size - LINE, 1), WINDOW)
     lengths = np.diff(np.append(starts, error.size))
     return np.repeat(np.maximum.reduceat(error, starts), lengths)
 

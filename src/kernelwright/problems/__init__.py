@@ -21,7 +21,12 @@ if TYPE_CHECKING:
         to_storage,
         torch_dtype,
     )
-    from kernelwright.problems.judging import Expectation, equivalence_errors, plainly_wrong
+    from kernelwright.problems.judging import (
+        Expectation,
+        equivalence_errors,
+        equivalence_units,
+        plainly_wrong,
+    )
     from kernelwright.problems.loading import load_problem, reference_from_callable
     from kernelwright.problems.rounding import round_to, rounded_operand_errors, softmax_terms
     from kernelwright.problems.runs import (
@@ -44,6 +49,7 @@ _LAZY = {
     "baselines": "baseline",
     "dtype_of": "elements",
     "equivalence_errors": "judging",
+    "equivalence_units": "judging",
     "from_storage": "elements",
     "load_problem": "loading",
     "plainly_wrong": "judging",
@@ -75,6 +81,7 @@ __all__ = [
     "baselines",
     "dtype_of",
     "equivalence_errors",
+    "equivalence_units",
     "from_storage",
     "load_problem",
     "parse_reference",

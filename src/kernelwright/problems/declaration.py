@@ -220,13 +220,16 @@ class Problem:
         """Workloads at sizes drawn log-uniformly from `ranges`, capped in bytes and work."""
         return workloads.heldout_workloads(self, dtype, seed, count)
 
-    def make_inputs(self, workload: Workload, seed: int) -> dict[str, Tensor]:
+    def make_inputs(self, workload: Workload, seed: int, device: str = "cpu") -> dict[str, Tensor]:
         """Inputs in the reference's order, contiguous, in their dtypes under this workload.
+
+        On a GPU as the maker of the distribution leaves them: it is called where tensors are made
+        on that device unless it says otherwise.
 
         Raises:
             ProblemError: the distribution is unknown, or its maker returned something unusable.
         """
-        return make_inputs(self, workload, seed)
+        return make_inputs(self, workload, seed, device)
 
     def public(self) -> PublicProblem:
         """What proposers, prompts and logs may see."""

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from kernelwright.problems.declaration import Problem
 
 
-def make_inputs(problem: Problem, workload: Workload, seed: int) -> dict[str, Tensor]:
+def make_inputs(
+    problem: Problem, workload: Workload, seed: int, device: str = "cpu"
+) -> dict[str, Tensor]:
     """Inputs by name in the reference's order; the same workload and seed give the same values.
 
-    What the distribution's maker leaves out is drawn by the maker of `normal`, then by the
+    Drawn on the device, whose generators give other values than the processor's. What the
+    distribution's maker leaves out is drawn by the maker of `normal`, then by the
     standard distribution of that name (floats), or evenly (booleans).
 
     Raises:
@@ -27,27 +30,27 @@ def make_inputs(problem: Problem, workload: Workload, seed: int) -> dict[str, Te
             returned something of another name, shape or kind.
     """
     made: dict[str, Tensor] = {}
-    for distribution in dict.fromkeys(("normal", workload.distribution)):
-        made |= _from_maker(problem, workload, distribution, seed)
-    inputs: dict[str, Tensor] = {}
-    for argument in problem.signature.inputs:
-        value = made.get(argument.name)
-        if value is None:
-            value = _standard(
-                problem, workload, argument, _generator(seed, workload, argument.name)
-            )
-        inputs[argument.name] = _fitted(problem, workload, argument, value)
+    with torch.device(device):
+        for distribution in dict.fromkeys(("normal", workload.distribution)):
+            made |= _from_maker(problem, workload, distribution, seed, device)
+        inputs: dict[str, Tensor] = {}
+        for argument in problem.signature.inputs:
+            value = made.get(argument.name)
+            if value is None:
+                generator = _generator(seed, workload, argument.name, device)
+                value = _standard(problem, workload, argument, generator)
+            inputs[argument.name] = _fitted(problem, workload, argument, value)
     return inputs
 
 
-def _generator(seed: int, workload: Workload, use: str) -> Generator:
+def _generator(seed: int, workload: Workload, use: str, device: str) -> Generator:
     """A generator of its own for every use, so that adding one input leaves the others alone."""
     digest = content_hash(str(seed), workload.problem, workload.label(), use)
-    return Generator().manual_seed(int(digest[:16], 16) - (1 << 63))
+    return Generator(device).manual_seed(int(digest[:16], 16) - (1 << 63))
 
 
 def _from_maker(
-    problem: Problem, workload: Workload, distribution: str, seed: int
+    problem: Problem, workload: Workload, distribution: str, seed: int, device: str
 ) -> dict[str, Tensor]:
     maker = problem.makers.get(distribution)
     if maker is None:
@@ -57,7 +60,7 @@ def _from_maker(
                 f"the problem '{problem.name}' has no distribution '{distribution}', only {known}"
             )
         return {}
-    generator = _generator(seed, workload, f"maker of {distribution}")
+    generator = _generator(seed, workload, f"maker of {distribution}", device)
     made = maker(workload.sizes, workload.scalars, generator)
     names = {argument.name for argument in problem.signature.inputs}
     for name in made:

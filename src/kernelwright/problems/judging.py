@@ -133,6 +133,18 @@ def equivalence_errors(
     Raises:
         ProblemError: `equivalent` returned an unknown name or another shape.
     """
+    found = equivalence_units(problem, inputs, scalars, actual, expected)
+    return {name: units.cpu().numpy() for name, units in found.items()}
+
+
+def equivalence_units(
+    problem: Problem,
+    inputs: Mapping[str, Tensor],
+    scalars: Mapping[str, Scalar],
+    actual: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """The same as `equivalence_errors`, as tensors on the device of the inputs."""
     if problem.equivalence is None:
         return {}
     trial = Trial(
@@ -142,7 +154,7 @@ def equivalence_errors(
         {name: _wide(tensor) for name, tensor in actual.items()},
         {name: _wide(tensor) for name, tensor in expected.items()},
     )
-    found: dict[str, Errors] = {}
+    found: dict[str, Tensor] = {}
     for name, result in problem.equivalence(trial).items():
         if name not in expected or result.shape != expected[name].shape:
             raise ProblemError(
@@ -151,7 +163,7 @@ def equivalence_errors(
             )
         if result.dtype is torch.bool:
             result = torch.where(result, 0.0, torch.inf)
-        found[name] = torch.nan_to_num(result.double(), nan=torch.inf, posinf=torch.inf).numpy()
+        found[name] = torch.nan_to_num(result.double(), nan=torch.inf, posinf=torch.inf)
     return found
 
 

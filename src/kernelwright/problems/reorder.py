@@ -33,6 +33,10 @@ _STEPS = 1 << 31
 """Multiply-adds done one after the other; a larger product goes in steps of a few terms."""
 _TILE = 1 << 17
 """Elements of a product summed at a time: they stay in the cache."""
+_DEVICE_TILE = 1 << 28
+"""The same on a GPU, where every step costs a launch."""
+_DEVICE_STEPS = 1 << 14
+"""Additions one after the other that a GPU does for all lanes at once, a launch each."""
 
 aten = torch.ops.aten
 
@@ -114,8 +118,8 @@ def _sequential_product(a: Tensor, b: Tensor) -> Tensor:
     right = b.reshape(b.shape[0], -1)
     length, columns = right.shape
     step = max(1, -(-left.shape[0] * length * columns // _STEPS))
-    total = torch.zeros((left.shape[0], columns), dtype=a.dtype)
-    rows = max(1, _TILE // max(columns, 1))
+    total = torch.zeros((left.shape[0], columns), dtype=a.dtype, device=a.device)
+    rows = max(1, (_TILE if a.device.type == "cpu" else _DEVICE_TILE) // max(columns, 1))
     for first in range(0, left.shape[0], rows):
         tile = total[first : first + rows]
         terms = left[first : first + rows].t().contiguous()
@@ -130,9 +134,14 @@ def _sequential_product(a: Tensor, b: Tensor) -> Tensor:
 def _lane_sum(lines: Tensor, lanes: int) -> Tensor:
     length = lines.shape[-1]
     padded = torch.nn.functional.pad(lines, (0, -length % lanes)) if length % lanes else lines
-    rows = padded.reshape(*lines.shape[:-1], -1, lanes).cpu().numpy()
+    rows = padded.reshape(*lines.shape[:-1], -1, lanes)
+    if rows.device.type != "cpu" and rows.shape[-2] <= _DEVICE_STEPS:
+        total = rows[..., 0, :].clone()
+        for step in range(1, rows.shape[-2]):
+            total += rows[..., step, :]
+        return total.sum(-1)
     # numpy adds whole rows one after the other along an outer axis: one accumulator a lane
-    return torch.from_numpy(np.add.reduce(rows, axis=-2)).to(lines.device).sum(-1)
+    return torch.from_numpy(np.add.reduce(rows.cpu().numpy(), axis=-2)).to(lines.device).sum(-1)
 
 
 def _sequential_scan(lines: Tensor) -> Tensor:

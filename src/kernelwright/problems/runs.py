@@ -21,6 +21,8 @@ Tensors = Mapping[str, Tensor]
 Scalars = Mapping[str, Scalar]
 SLICE_POINTS = 1 << 22
 """Points of the index space that one slice of a sliced reference may cover."""
+DEVICE_SLICE_POINTS = 1 << 28
+"""The same on a GPU: 2 GiB for each float64 intermediate."""
 
 
 def workload_dtype(problem: Problem, inputs: Tensors) -> Dtype:
@@ -123,6 +125,8 @@ def run_function(
             return _call(problem, function, inputs, scalars)
     dtype = workload_dtype(problem, inputs)
     wide = _widened(inputs, inside)
+    if slice_points is not None and any(t.device.type != "cpu" for t in wide.values()):
+        slice_points = max(slice_points, DEVICE_SLICE_POINTS)
     pieces: list[tuple[Tensor, ...]] = []
     with torch.no_grad(), computing_for(dtype):
         for piece in _slices(problem, wide, scalars, slice_points):
