@@ -1,11 +1,13 @@
 """The campaign: search meets evaluation, under a budget, resumable at every step."""
 
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kernelwright import codegen
 from kernelwright.build import Artifact, Builder
+from kernelwright.campaign.ahead import Batch, Builds
 from kernelwright.campaign.request import CampaignRequest, CampaignStatus, Progress
 from kernelwright.campaign.result import rejected_by_stage
 from kernelwright.campaign.standing import Leader, Standing, bind, space_of
@@ -31,7 +33,7 @@ from kernelwright.search.strategy import Strategy
 from kernelwright.store import Archive
 
 BATCH = 4
-"""Candidates asked for, and built, at once."""
+"""Candidates asked for, and built, at once; on a GPU's host several batches, see `ahead`."""
 PATIENCE = 30
 """Evaluations without a gain after which a search has converged."""
 FINALISTS = 3
@@ -69,17 +71,27 @@ class Campaign:
     def search(self) -> None:
         """Ask, build, judge and tell until the budget ends or nothing is left to try."""
         self._deadline = time.monotonic() + 60 * self.request.budget.minutes
-        while not self._finished():
-            requests = self.strategy.ask(self.standing.view(self._remaining()), BATCH)
-            if not requests:
-                self.progress.note("every variant has been tried")
-                return
-            candidates = {r: self.standing.candidate(r) for r in requests}
-            built = self.builder.build_many(candidates.values())
-            for request, candidate in candidates.items():
-                self._judge(request, candidate, built[candidate.identity])
-                if time.monotonic() > self._deadline:
+        waiting: deque[Batch] = deque()
+        with Builds(self.builder, self.request.target, BATCH) as builds:
+            while not self._finished():
+                self._ask(builds, waiting)
+                if not waiting:
+                    self.progress.note("every variant has been tried")
                     return
+                batch = waiting.popleft()
+                for request, candidate in batch.candidates.items():
+                    self._judge(request, candidate, batch.built(candidate))
+                    if time.monotonic() > self._deadline:
+                        return
+
+    def _ask(self, builds: Builds, waiting: deque[Batch]) -> None:
+        """See that as many batches are being built as may be, beside the one that is next."""
+        while len(waiting) <= builds.ahead:
+            left = self._remaining() - sum(len(batch.candidates) for batch in waiting)
+            requests = self.strategy.ask(self.standing.view(left), BATCH) if left > 0 else ()
+            if not requests:
+                return
+            waiting.append(builds.start({r: self.standing.candidate(r) for r in requests}))
 
     def accept(self) -> tuple[Leader, Measured] | None:
         """The best candidate that acceptance confirms; None when none of the finalists is.
