@@ -6,6 +6,7 @@ Subclass a suite in your own tests and give what it asks for:
 - `proposers.ProposerConformance`, with the fake `proposers.ScriptedProposer`
 - `builders.BuilderConformance`, with the fake `builders.FakeBuilder`
 - `stores.StoreConformance`
+- `agents`: a small task for models, and a question of every role about it
 - `models.ScriptedModel`, and `models.ScriptedServer`, which speaks OpenAI's protocol over HTTP
 
 `samples` has a record of every kind, `landscapes` has search spaces whose outcomes are known,
