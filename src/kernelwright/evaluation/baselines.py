@@ -63,10 +63,11 @@ class BaselineRole:
         if case in self._seen and self.pool.check_fast(case, out):
             return
         self._seen.add(case)
-        checked = self.pool.check_fully(case, out, self.equivalence(self.pool, case, out))
+        equivalence = self.equivalence(self.pool, case, out)
+        checked = self.pool.check_fully(case, out, equivalence, diagnose=not self.diagnostic)
         self.error = max(self.error, checked.error)
         if checked.fault is not None:
-            self.passes, self.diagnostic = False, checked.fault.diagnostic
+            self.passes, self.diagnostic = False, self.diagnostic or checked.fault.diagnostic
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,13 +87,15 @@ class DevicePool(Pool):
             self.secret.fill(place.offset, place.nbytes, self._pattern(case, number))
         return self.secret.name, self.seen[case].outputs
 
-    def check_fully(self, case: int, slot: int, equivalence: Equivalence | None) -> Checked:
+    def check_fully(
+        self, case: int, slot: int, equivalence: Equivalence | None, diagnose: bool = True
+    ) -> Checked:
         """Compare every element, elementwise and in norm; the oracle asks the problem itself."""
-        return checked(self.oracle.compared(self._request(case)), self.workloads[case])
+        return checked(self.oracle.compared(self._request(case), diagnose), self.workloads[case])
 
     def check_fast(self, case: int, slot: int) -> bool:
         """The same without a diagnosis."""
-        return self.oracle.is_right(self._request(case))
+        return self.check_fully(case, slot, None, diagnose=False).fault is None
 
     def check_sample(self, case: int, slot: int, chosen: Sequence[list[slice]]) -> bool:
         """The same: everything is looked at."""

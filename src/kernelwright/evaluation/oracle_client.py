@@ -122,18 +122,15 @@ class OracleClient:
         }
         return self._ask("make on device" if device else "make", payload, MAKE_S)
 
-    def compared(self, request: Json) -> dict[str, Comparison]:
+    def compared(self, request: Json, diagnose: bool) -> dict[str, Comparison]:
         """What is wrong with each output that was copied to the secret arena of a device.
 
         Args:
             request: as a `DevicePool` makes it.
+            diagnose: say where and how it is wrong, which copies the outputs to the host.
         """
-        reply = self._ask("compare", request | {"full": True}, MAKE_S)
+        reply = self._ask("compare", request | {"diagnose": diagnose}, MAKE_S)
         return {name: comparison_from_json(data) for name, data in reply["results"].items()}
-
-    def is_right(self, request: Json) -> bool:
-        """Whether every output is right, without a diagnosis."""
-        return self._ask("compare", request | {"full": False}, MAKE_S)["right"]
 
     def changed(self, request: Json) -> str | None:
         """The first of the inputs copied there that differs from what it was made as."""

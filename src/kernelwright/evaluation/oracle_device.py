@@ -106,7 +106,8 @@ class DeviceJudging:
         """Compare copies of outputs with what is expected.
 
         Returns:
-            `right`; and `results` by output, where `full` asks for them.
+            `results` by output; where something is wrong and `diagnose` is asked for, with the
+            places and the pattern.
         """
         memory, errors = self.memory(payload["arena"]), dict[str, Comparison]()
         wrong: dict[str, Callable[[], Comparison]] = {}
@@ -121,8 +122,9 @@ class DeviceJudging:
                 norm,
             )
             worst, count, norm_error = errors_of(*parts)
+            right = not count and norm_error <= 1
             errors[place.name] = Comparison(
-                not count and norm_error <= 1, worst, total=place.elements, norm_error=norm_error
+                right, worst, count, place.elements, norm_error=norm_error
             )
             if not errors[place.name].ok:
                 wrong[place.name] = lambda parts=parts: compared(*parts)
@@ -131,12 +133,9 @@ class DeviceJudging:
             for name in judged:
                 wrong.pop(name, None)
             errors |= judged
-        right = not wrong and all(found.ok for found in errors.values())
-        if not payload["full"]:
-            return {"right": right}
-        errors |= {name: diagnose() for name, diagnose in wrong.items()}
-        results = {name: comparison_to_json(found) for name, found in errors.items()}
-        return {"right": right, "results": results}
+        if payload["diagnose"]:
+            errors |= {name: diagnose() for name, diagnose in wrong.items()}
+        return {"results": {name: comparison_to_json(found) for name, found in errors.items()}}
 
     def changed(self, payload: Json) -> Json:
         """Compare copies of inputs with what was made."""

@@ -256,8 +256,17 @@ class Pool:
                 return f"wrote before the start of '{place.name}', up to {at} bytes before it"
         return None
 
-    def check_fully(self, case: int, slot: int, equivalence: Equivalence | None) -> Checked:
-        """Compare every element that the last call wrote, elementwise and in norm."""
+    def check_fully(
+        self, case: int, slot: int, equivalence: Equivalence | None, diagnose: bool = True
+    ) -> Checked:
+        """Compare every element that the last call wrote, elementwise and in norm.
+
+        Args:
+            case: what was computed.
+            slot: where the outputs are.
+            equivalence: asked when plain comparison fails; None when the problem has none.
+            diagnose: somebody wants to know where and how it is wrong.
+        """
         places = self.output_slots[case][slot]
         return check_fully(self.cases[case], places, self.outputs.view(), equivalence)
 

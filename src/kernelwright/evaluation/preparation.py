@@ -21,6 +21,7 @@ from kernelwright.evaluation.prepared import PreparedMemory, static_bytes
 from kernelwright.evaluation.roof import BenchCost
 from kernelwright.evaluation.session import Bench, Session
 from kernelwright.evaluation.settings import JudgeSettings
+from kernelwright.evaluation.spares import Spares
 from kernelwright.evaluation.targets import ground_of
 from kernelwright.evaluation.wire import Json, workload_from_json, workload_to_json
 from kernelwright.evaluation.workspace import Workspaces
@@ -107,6 +108,7 @@ class Preparation:
         self._wrong: dict[str, str] = {}
         self._workspaces = Workspaces(make=self.ground.make_arena)
         self._prepared = PreparedMemory(self.ground.make_arena)
+        self._spares = Spares(self.ground.spares)
         self._open = False
 
     # Opening and closing -------------------------------------------------------------------------
@@ -146,6 +148,7 @@ class Preparation:
         if not self._open:
             return
         self._open = False
+        self._spares.close()
         for name in ("roof", "oracle", "checks", "pool", "_workspaces", "_prepared"):
             part = getattr(self, name, None)
             if part is not None:
@@ -301,6 +304,7 @@ class Preparation:
             self._prepared,
             lambda artifact: self.builder.host(artifact, self.public.signature, self.dtype),
             self.equivalence,
+            self._spares,
         )
 
     def _prepare(self, name: str) -> bool:

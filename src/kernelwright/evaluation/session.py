@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 
 from kernelwright.build import Artifact
 from kernelwright.errors import HarnessError
@@ -25,6 +24,7 @@ from kernelwright.evaluation.prepared import (
     Preparer,
     export_problem,
 )
+from kernelwright.evaluation.spares import Spares
 from kernelwright.evaluation.workspace import Workspaces
 from kernelwright.execution import Arena, Call, CallReport, Failure, Limits, Worker
 from kernelwright.model import (
@@ -60,6 +60,8 @@ class Bench:
     """How a worker runs an artifact."""
     equivalence: Callable[[Pool, int, int], Equivalence | None]
     """Asks the oracle about a case and an output slot, where the problem judges itself."""
+    spares: Spares = field(default_factory=Spares)
+    """Workers that wait for kernels."""
 
 
 @dataclass(slots=True)
@@ -349,10 +351,19 @@ def _process(
     candidate: Candidate, artifact: Artifact, bench: Bench, arenas: Sequence[Arena]
 ) -> Worker | Failure:
     """A process of the kernel, begun again when it is ended from outside."""
-    start = partial(
-        Worker.start, artifact.path, candidate.entry, bench.host(artifact), arenas, bench.threads,
-        bench.limits, bench.flush_bytes,
-    )  # fmt: skip
+
+    def begin(candidate: Candidate, artifact: Artifact) -> Worker:
+        host = bench.host(artifact)
+        entry, threads = candidate.entry, bench.threads
+        return Worker.begin(artifact.path, entry, host, arenas, threads, bench.limits)
+
+    def start() -> Worker | Failure:
+        worker = bench.spares.take(candidate, artifact, arenas, begin)
+        if worker is None:
+            worker = begin(candidate, artifact)
+            worker.wait_until_ready()
+        return worker.load(bench.flush_bytes)
+
     for _ in range(_STARTS - 1):
         with suppress(HarnessError):  # nothing of the candidate has run
             worker = start()

@@ -21,6 +21,8 @@ DEVICE_SLACK_US = 1000.0
 """What honest brackets of calls on a GPU may be longer than the call, beyond the handshake: in a
 virtual machine 40 us as a rule and 400 at times. So there the bracket only rejects, where it is off
 in every call; work beside the stream is found by the host (`worker/cuda_host.cu`)."""
+_SPARES = 8
+"""Each holds half a GB of a GPU's memory: its context."""
 _SECRET_SHARE = 4
 """Of a GPU's memory that secret sets may take: references need more than they do."""
 
@@ -67,6 +69,8 @@ class Ground:
     """A time that no cold call is under, by bytes read and written."""
     secret_bytes: int | None = None
     """Device memory that secret sets may take; None: they lie in the judge's own."""
+    spares: int = 0
+    """Workers that are started together and wait; see `spares`."""
     devices: tuple[Path, ...] = ()
     """Device files that the oracle opens."""
     libraries: tuple[Path, ...] = ()
@@ -127,6 +131,7 @@ def _gpu(machine: Machine, factor: float) -> Ground:
             read, written, gpu.peak_gbs, gpu.l2_bytes
         ),
         secret_bytes=gpu.memory_bytes // _SECRET_SHARE,
+        spares=_SPARES,
         devices=tuple(device_files()),
         libraries=tuple(folders),
     )
