@@ -25,7 +25,7 @@ demo: compiler $(VENV)/.installed
 	@echo "The report: $(abspath $(DEMO_RUN))/report.html"
 
 test: compiler $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGUMENTS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
