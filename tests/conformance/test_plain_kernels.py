@@ -57,7 +57,7 @@ def judged(name, machine, folder, change=("", "")):
         "cpp", "kernel", source.replace(*change), FrozenMap({"FLAGS": "-O2 -march=native"})
     )
     builder = CppBuilder(machine.toolchains, folder)
-    settings = replace(JudgeSettings.quick(), baselines=())
+    settings = replace(JudgeSettings.quick(), baselines=(), flush_factor=0.02)
     with Judge(
         find(name), dtype, FrozenMap(SIZES[name]), machine, builder, seed=7, settings=settings
     ).open() as judge:

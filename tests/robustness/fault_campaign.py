@@ -1,5 +1,6 @@
 """A campaign over `faults.family`: every kind of failure among good kernels."""
 
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any
 from faults import FAULTS, SIZES, assassin, descendants, ending, family
 
 from kernelwright.campaign import Budget, CampaignRequest, loop, optimize
+from kernelwright.errors import HarnessError
 from kernelwright.evaluation import JudgeSettings
 from kernelwright.execution import Limits
 from kernelwright.model import Dtype, Measured
@@ -84,6 +86,15 @@ def script(patch: Any, salts: int, good: int) -> None:
     patch.setattr(loop, "PATIENCE", 1 << 30)
 
 
+def without_operator(patch: Any) -> None:
+    """The winner's operator is not timed inside torch."""
+
+    def absent(*_: object) -> None:
+        raise HarnessError("not timed in this test")
+
+    patch.setattr(sys.modules["kernelwright.campaign.optimize"], "measure_operator", absent)
+
+
 def run(folder: Path, salts: int, good: int, patch: Any, seed: int = 0) -> Report:
     """Judge the faulty family completely, in random order, and read what the archive holds.
 
@@ -95,6 +106,7 @@ def run(folder: Path, salts: int, good: int, patch: Any, seed: int = 0) -> Repor
         seed: of the order.
     """
     script(patch, salts, good)
+    without_operator(patch)
     before, started = descendants(), time.monotonic()
     evaluations = evaluations_of(salts, good)
     with assassin(patch):

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fault_campaign import request, script, settings
+from fault_campaign import request, script, settings, without_operator
 
 from kernelwright.build import CppBuilder, artifacts, builder, discover_toolchains
 from kernelwright.build.cache import user_cache_folder
@@ -54,6 +54,7 @@ def test_a_cache_that_is_emptied_all_the_time_costs_no_candidate(tmp_path, monke
     shutil.copytree(user_cache_folder(), cache, ignore=known)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent))
     script(monkeypatch, 0, 3)
+    without_operator(monkeypatch)
     asked = request(tmp_path, 3)
 
     class Emptying(Silent):
@@ -83,7 +84,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, {here!r})
-from fault_campaign import request, script, settings
+from fault_campaign import request, script, settings, without_operator
 from test_disk import After, GOOD, one_sentence, verdicts
 
 from kernelwright.campaign import Silent, optimize
@@ -106,6 +107,7 @@ def fill():
 
 patch = pytest.MonkeyPatch()
 script(patch, 0, GOOD)
+without_operator(patch)
 asked = request(folder, GOOD)
 told = []
 with pytest.raises(ArchiveError, match="archive.db|cannot be written") as caught:

@@ -1,9 +1,13 @@
 """A small problem and quick settings for campaigns in tests."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from kernelwright.campaign import Budget, CampaignRequest
+from kernelwright.errors import HarnessError
 from kernelwright.evaluation import JudgeSettings
 from kernelwright.model import Dtype, FrozenMap
 from kernelwright.problems import parse_reference
@@ -31,8 +35,17 @@ def problem_file(folder: Path, name: str = "scaled_gate") -> Path:
 
 
 def quick() -> JudgeSettings:
-    """Few rounds; intervals are wide."""
-    return replace(JudgeSettings.quick(), heldout=1, heldout_timed=0)
+    """Few rounds, and caches that are hardly flushed; intervals are wide."""
+    return replace(JudgeSettings.quick(), heldout=1, heldout_timed=0, flush_factor=0.02)
+
+
+def without_operator(patch: pytest.MonkeyPatch) -> None:
+    """The winner's operator is not timed inside torch, which takes as long as all the rest."""
+
+    def absent(*_: object) -> None:
+        raise HarnessError("not timed in this test")
+
+    patch.setattr(sys.modules["kernelwright.campaign.optimize"], "measure_operator", absent)
 
 
 def small_request(path: Path, folder: Path, evaluations: int = 4) -> CampaignRequest:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from campaign_support import problem_file, quick, small_request
+from campaign_support import problem_file, quick, small_request, without_operator
 
 from kernelwright.campaign import Budget, optimize
 from kernelwright.errors import ArchiveError, UserError
@@ -87,7 +87,8 @@ def test_the_archive_holds_raw_samples_and_the_machine(finished):
     assert machine.toolchains
 
 
-def test_going_on_counts_nothing_twice(finished):
+def test_going_on_counts_nothing_twice(finished, monkeypatch):
+    without_operator(monkeypatch)
     document, request = finished
     again = optimize(replace(request, budget=Budget(6, 3.0)), settings=quick())
     assert again["evaluations"] == 6
@@ -123,7 +124,8 @@ def test_an_own_kernel_is_among_the_first_candidates_and_a_baseline(finished):
     assert "own:mine.cpp" in judged
 
 
-def test_only_the_own_kernel_can_be_tuned(tmp_path):
+def test_only_the_own_kernel_can_be_tuned(tmp_path, monkeypatch):
+    without_operator(monkeypatch)
     kernel = tmp_path / "mine.cpp"
     kernel.write_text(OWN)
     request = small_request(problem_file(tmp_path), tmp_path / "run")

@@ -23,7 +23,10 @@ from kernelwright.suite import find
 
 SIZES = FrozenMap({"T": 512, "H": 1024})
 SETTINGS = replace(
-    JudgeSettings.quick(), baselines=("eager", "F.rms_norm"), limits=Limits(call_s=2.0)
+    JudgeSettings.quick(),
+    baselines=("eager", "F.rms_norm"),
+    limits=Limits(call_s=2.0),
+    flush_factor=0.02,
 )
 
 
@@ -171,7 +174,7 @@ def test_a_slower_own_kernel_is_proved_slower_and_found_so_again(judge):
     judge.settings, before, ready = short, judge.settings, judge._ready
     judge._ready = []
     try:
-        slow, fast = built(judge, SLOW.replace("40 * H", "300 * H")), built(judge, rms_norm())
+        slow, fast = built(judge, SLOW.replace("40 * H", "100 * H")), built(judge, rms_norm())
         verdict = judge.accept(*fast, own=slow)
         other = judge.accept(*slow, own=fast)
     finally:

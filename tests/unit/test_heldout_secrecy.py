@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import replace
 
 import pytest
-from campaign_support import problem_file, quick, small_request
+from campaign_support import problem_file, quick, small_request, without_operator
 
 from kernelwright.campaign import loop, optimize
 from kernelwright.evaluation import oracle_client
@@ -55,6 +55,7 @@ def whole(folder):
 @pytest.fixture
 def campaign(tmp_path, monkeypatch):
     """A finished campaign whose first finalist fails at held-out sizes; what everybody heard."""
+    without_operator(monkeypatch)
     listener, drawn = Listener(), []
 
     def heldout(self, dtype, seed, count):

@@ -156,7 +156,7 @@ def test_the_judge_finds_shipped_problems_right(name, tmp_path):
     assert [unit_of(program, d) for d in (Dtype.F32, Dtype.BF16)] == ["fma", "bf16 products"]
     machine = probe()
     builder = CppBuilder(machine.toolchains, tmp_path)
-    settings = replace(JudgeSettings.quick(), baselines=())
+    settings = replace(JudgeSettings.quick(), baselines=(), flush_factor=0.02)
     families = recipes.families(program, Dtype.F32, machine, sizes, "kernel")
     family = next(f for f in families if f.name == "attention")
     values = FrozenMap({**family.defaults[0], **SMALL})
