@@ -48,6 +48,18 @@ def suite(paths):
     fill(TABLE, "suite", f"[{kept.name}]({kept.name})\n\n![speed-ups]({picture.name})\n\n{table}")
 
 
+def gpu(paths):
+    """The table and bars of one suite run on a GPU."""
+    (path,) = paths
+    document = json.loads(path.read_text())
+    kept = keep(path, "suite", document["machine"])
+    picture = kept.with_suffix(".svg")
+    rows = [row for row in document["problems"] if row["speedup_kernel"] is not None]
+    picture.write_text(speedup_svg(rows, f"Speed-up over the best baseline, {document['machine']}"))
+    table = suite_markdown(document)
+    fill(TABLE, "gpu", f"[{kept.name}]({kept.name})\n\n![speed-ups]({picture.name})\n\n{table}")
+
+
 def unseen(paths):
     """A row for each `optimize --json` document of an unseen problem."""
     lines = [
@@ -105,7 +117,7 @@ def rate(paths):
     )
 
 
-KINDS = {function.__name__: function for function in (suite, unseen, aa, rate)}
+KINDS = {function.__name__: function for function in (suite, gpu, unseen, aa, rate)}
 
 
 def main():

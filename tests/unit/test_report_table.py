@@ -34,3 +34,20 @@ def test_every_row_names_its_baselines_and_those_that_fail_the_check():
     assert len({line.count("|") for line in lines[:5]}) == 1
     assert "Geometric mean over the best baseline 1.00x" in text
     assert "losses below 0.97x: loss f32, none f32" in text
+
+
+def test_a_table_of_a_gpu_names_it_and_the_sizes():
+    gpu = {
+        "name": "a GPU", "driver": "1.2", "read_gbs": 4000.0, "write_gbs": 4100.0,
+        "copy_gbs": 3900.0, "fma_gflops": 60000.0, "bf16_gflops": 700000.0,
+    }  # fmt: skip
+    rows = [_row("sum", 2.0, sizes={"N": n}) for n in (3, 4)]
+    rows.append({"problem": "no", "dtype": "f32", "sizes": {"N": 5}, "speedup_kernel": None,
+                 "reason": "failed: no memory"})  # fmt: skip
+    table = {"machine_facts": FACTS | {"gpu": gpu}, "command": "kernelwright suite",
+             "problems": rows, "target": "cuda", "summary": summary(rows)}  # fmt: skip
+    text = suite_markdown(table)
+    assert "Machine: a GPU, driver 1.2; read 4000, write 4100, copy 3900 GB/s" in text
+    assert "| `sum` N=3 | f32 |" in text
+    assert "| no N=5 | f32 | failed: no memory |" in text
+    assert len({line.count("|") for line in text.splitlines()[:5]}) == 1

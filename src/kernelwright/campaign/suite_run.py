@@ -1,4 +1,7 @@
-"""`suite`: every problem of a set in every dtype, one campaign each, resumable as a whole."""
+"""`suite`: every problem of a set in every dtype, one campaign each, resumable as a whole.
+
+A row that fails is told and the run goes on; the same command tries such rows again, and no others.
+"""
 
 import json
 import math
@@ -11,9 +14,9 @@ from kernelwright import suite
 from kernelwright.campaign.optimize import optimize
 from kernelwright.campaign.request import Budget, CampaignRequest, Progress, Silent
 from kernelwright.campaign.result import Document, suite_row
-from kernelwright.errors import UndeclaredDtype, UserError
+from kernelwright.errors import KernelwrightError, MachineError, UndeclaredDtype, UserError
 from kernelwright.evaluation import JudgeSettings
-from kernelwright.model import Dtype
+from kernelwright.model import Dtype, FrozenMap, Target
 
 LOSS = 0.97
 """A row whose best kernel is slower than this share of the best baseline is a loss."""
@@ -31,8 +34,30 @@ class SuiteRequest:
     budget: Budget = field(default_factory=Budget)
     strategy: str = "default"
     seed: int = 0
+    target: Target = "cpu"
+    """Where kernels run."""
+    sizes: tuple[tuple[str, FrozenMap[str, int]], ...] = ()
+    """Problems with bench sizes, a row for each; the others are run at the first that they declare
+    for the target."""
+    baselines: tuple[str, ...] | None = None
+    """None: `eager`, `compile` and every peer."""
     command: str = ""
     """As typed, for the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One campaign of a suite."""
+
+    name: str
+    dtype: Dtype
+    sizes: FrozenMap[str, int] | None
+
+    @property
+    def label(self) -> str:
+        """Of its run folder."""
+        sizes = "" if self.sizes is None else "".join(f"-{k}{v}" for k, v in self.sizes.items())
+        return f"{self.name}-{self.dtype}{sizes}"
 
 
 def run_suite(
@@ -48,50 +73,80 @@ def run_suite(
     progress = progress or Silent()
     known = suite.names()
     chosen = request.problems or known
-    unknown = sorted(set(chosen) - set(known))
+    unknown = sorted({*chosen, *(name for name, _ in request.sizes)} - set(known))
     if unknown:
         raise UserError(f"there is no problem '{unknown[0]}': see `kernelwright problems`")
     documents: list[tuple[str, Document]] = []
-    for name in chosen:
-        for dtype in request.dtypes:
-            progress.stage(f"{name} {dtype}")
-            try:
-                documents.append((name, _one(request, name, dtype, progress, settings)))
-            except UndeclaredDtype as error:
-                progress.note(f"{name} {dtype}: left out, {error}")
-                continue
-            _write(request, documents)
+    for row in _rows(request, chosen):
+        progress.stage(row.label)
+        try:
+            documents.append((row.name, _one(request, row, progress, settings)))
+        except UndeclaredDtype as error:
+            progress.note(f"{row.label}: left out, {error}")
+            continue
+        except MachineError:
+            raise  # no other row could do better
+        except KernelwrightError as error:
+            reason = str(error).strip().partition("\n")[0]
+            progress.note(f"{row.label}: failed, {reason}")
+            documents.append((row.name, _failed(row, reason)))
+        _write(request, documents)
     return _write(request, documents)
 
 
+def _rows(request: SuiteRequest, names: Sequence[str]) -> list[_Row]:
+    """In the order of the problems."""
+    return [
+        _Row(name, dtype, sizes)
+        for name in names
+        for dtype in request.dtypes
+        for sizes in [s for n, s in request.sizes if n == name] or [None]
+    ]
+
+
 def _one(
-    request: SuiteRequest,
-    name: str,
-    dtype: Dtype,
-    progress: Progress,
-    settings: JudgeSettings | None,
+    request: SuiteRequest, row: _Row, progress: Progress, settings: JudgeSettings | None
 ) -> Document:
-    folder = request.folder / f"{name}-{dtype}"
+    folder = request.folder / row.label
     finished = folder / "result.json"
     if finished.is_file():
-        progress.note(f"{name} {dtype}: finished before")
+        progress.note(f"{row.label}: finished before")
         return json.loads(finished.read_text())
     campaign = CampaignRequest(
-        reference=suite.find(name),
+        reference=suite.find(row.name),
         folder=folder,
-        dtype=dtype,
+        dtype=row.dtype,
+        sizes=row.sizes,
         budget=request.budget,
         strategy=request.strategy,
+        baselines=request.baselines,
         seed=request.seed,
+        target=request.target,
     )
     return optimize(campaign, progress, settings)
 
 
+def _failed(row: _Row, reason: str) -> Document:
+    """In the place of what `optimize` would have told; not kept, so that it is tried again."""
+    return {
+        "problem": row.name,
+        "dtype": str(row.dtype),
+        "sizes": dict(row.sizes or {}),
+        "evaluations": 0,
+        "seconds": 0.0,
+        "workloads": [],
+        "advice": f"failed: {reason}",
+    }
+
+
 def _write(request: SuiteRequest, documents: Sequence[tuple[str, Document]]) -> Document:
     rows = [suite_row(name, document) for name, document in documents]
+    nothing: Document = {}
+    facts = next((document for _, document in documents if "machine_facts" in document), nothing)
     table = {
-        "machine": documents[0][1]["machine"] if documents else None,
-        "machine_facts": documents[0][1]["machine_facts"] if documents else None,
+        "machine": facts.get("machine"),
+        "machine_facts": facts.get("machine_facts"),
+        "target": request.target,
         "command": request.command,
         "summary": summary(rows),
         "problems": rows,

@@ -24,6 +24,7 @@ from kernelwright.cli.options import (
     read_dtype,
     read_names,
     read_problem,
+    read_problem_sizes,
     read_sizes,
     target_of,
 )
@@ -193,7 +194,13 @@ def suite(
     run: Annotated[
         Path, typer.Option("--run", metavar="DIR", help="Folder; what is finished there is kept.")
     ] = Path("runs/suite"),
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option("--size", metavar="PROBLEM:A=1,B=2", show_default=False,
+                     help="Sizes of a problem, a row for each; default: the first declared ones."),
+    ] = None,
     strategy: StrategyOption = "default",
+    baselines: BaselinesOption = None,
     evaluations: EvaluationsOption = 60,
     minutes: MinutesOption = 3.0,
     seed: SeedOption = 0,
@@ -205,16 +212,14 @@ def suite(
     kernelwright suite --minutes 1
     kernelwright suite --set starter --dtype f32
     kernelwright suite --problems rms_norm,softmax --dtype bf16 --json
+    kernelwright suite --set starter --target cuda --size nbody_forces:N=32768
     """  # noqa: D301
     from kernelwright.campaign import Budget, SuiteRequest, run_suite
     from kernelwright.cli.output import print_json
     from kernelwright.cli.progress import progress
-    from kernelwright.errors import UserError
     from kernelwright.model import Dtype
     from kernelwright.suite import names
 
-    if check_target(target) != "cpu":
-        raise UserError("the suite runs on the target cpu only in this version")
     dtypes_chosen = tuple(
         d for d in map(read_dtype, read_names(dtypes, ())) if isinstance(d, Dtype)
     )
@@ -225,6 +230,9 @@ def suite(
         budget=Budget(evaluations, minutes),
         strategy=strategy,
         seed=seed,
+        target=check_target(target),
+        sizes=read_problem_sizes(sizes),
+        baselines=read_names(baselines, None),
         command=shlex.join(["kernelwright", *sys.argv[1:]]),
     )
     try:

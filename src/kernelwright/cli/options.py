@@ -69,7 +69,8 @@ BaselinesOption = Annotated[
     typer.Option(
         "--baselines",
         metavar="A,B",
-        help="Baselines to run; default: eager, compile and every peer.",
+        help="Baselines to run; default: eager, compile and every peer. On a GPU there is "
+        "max-autotune too, the compiler at its slowest.",
         show_default=False,
     ),
 ]
@@ -138,6 +139,26 @@ def read_sizes(text: str | None) -> FrozenMap[str, int] | None:
             raise UserError(f"'--size {text}' is not a list of sizes such as T=4096,H=1024")
         sizes[name] = int(value)
     return FrozenMap(sizes)
+
+
+def read_problem_sizes(texts: list[str] | None) -> tuple[tuple[str, FrozenMap[str, int]], ...]:
+    """Each `PROBLEM:A=1,B=2` as a name and a map.
+
+    Raises:
+        UserError: a text has another form.
+    """
+    from kernelwright.errors import UserError
+
+    found: list[tuple[str, FrozenMap[str, int]]] = []
+    for text in texts or ():
+        problem, colon, rest = text.partition(":")
+        sizes = read_sizes(rest) if colon else None
+        if sizes is None:
+            raise UserError(
+                f"'--size {text}' is not a problem and its sizes: PROBLEM:T=4096,H=1024"
+            )
+        found.append((problem.strip(), sizes))
+    return tuple(found)
 
 
 def read_names(text: str | None, default: T) -> tuple[str, ...] | T:

@@ -12,6 +12,8 @@ from kernelwright.evaluation.pool import Pool
 from kernelwright.evaluation.wire import workload_to_json
 from kernelwright.model import Estimate
 
+COMPILED = ("compile", "max-autotune")
+"""Baselines that compile for every size."""
 _VERIFY_AGAIN = 0.2
 """Share of a baseline's later calls that are verified; its first on every input set always is."""
 

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kernelwright.evaluation.baselines import BaselineRole
+from kernelwright.evaluation.baselines import COMPILED, BaselineRole
 from kernelwright.evaluation.expected import Fault
 from kernelwright.evaluation.pool import Pool
 from kernelwright.evaluation.pool_making import make_pool
@@ -107,7 +107,7 @@ def _collapsed(result: WorkloadResult, race: Race, factor: float) -> bool:
 def _rival(race: Race) -> str | None:
     """The fastest baseline that need not compile for every size."""
     names = [role.name for role in race.baselines if role.name in race.rivals]
-    ready = [name for name in names if name != "compile"]
+    ready = [name for name in names if name not in COMPILED]
     return race.samples.fastest(ready) if ready else None
 
 

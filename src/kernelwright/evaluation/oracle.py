@@ -113,6 +113,7 @@ class Oracle:
             "bench": workload_to_json(bench),
             "checks": [workload_to_json(w) for w in checks],
             "baselines": list(self._baselines),
+            "further": [name for name, found in self._baselines.items() if found.further],
             "equivalence": problem.equivalence is not None,
             "bytes_read": cost.bytes_read,
             "bytes_written": cost.bytes_written,

@@ -221,7 +221,11 @@ class Preparation:
         """Baselines that run here, each compiled and warmed up."""
         if self._ready is None:
             asked = self.settings.baselines
-            wanted = [n for n in self.baseline_names if asked is None or n in asked]
+            wanted = [
+                name
+                for name in self.baseline_names
+                if (name not in self._further if asked is None else name in asked)
+            ]
             self._ready = [name for name in wanted if self._prepare(name)]
         flush = self.oracle_flush_bytes
         roles: list[BaselineRole] = []
@@ -264,6 +268,7 @@ class Preparation:
             float(reply["operations"] or 0), reply["unit"],
         )  # fmt: skip
         self.baseline_names = tuple(reply["baselines"])
+        self._further = frozenset[str](reply["further"])
         self.has_equivalence = bool(reply["equivalence"])
         self._check_workloads = [workload_from_json(w) for w in reply["checks"]]
         require_known(self.settings.baselines or (), self.baseline_names)

@@ -11,6 +11,8 @@ from kernelwright.model import Scalar, Target
 from kernelwright.problems.declaration import Packed, Problem
 from kernelwright.problems.elements import torch_dtype
 
+MAX_AUTOTUNE = "max-autotune"
+
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
@@ -24,6 +26,8 @@ class Baseline:
     run: Callable[..., tuple[Tensor, ...]]
     prepare: Callable[[Mapping[str, Tensor]], Packed] = lambda inputs: {}
     """What takes the place of static inputs; made before the clock starts."""
+    further: bool = False
+    """Only runs where it is asked for by name."""
 
     def __call__(
         self, inputs: Mapping[str, Tensor], scalars: Mapping[str, Scalar]
@@ -53,16 +57,21 @@ class Baseline:
 def baselines(problem: Problem, target: Target = "cpu") -> dict[str, Baseline]:
     """`eager`, `compile` and every peer, by name; `compile` compiles at its first call.
 
+    On a GPU there is `max-autotune` further: the compiler in its mode `max-autotune-no-cudagraphs`,
+    in which it takes minutes for a problem.
+
     Args:
         problem: what they compute.
-        target: where they run; on a GPU the compiler tries its templates for products too.
+        target: where they run.
     """
     whole = _typed(problem, problem.function)
-    mode = "max-autotune-no-cudagraphs" if target == "cuda" else None
     found = {
         "eager": Baseline("eager", whole),
-        "compile": Baseline("compile", _compiled(whole, mode)),
+        "compile": Baseline("compile", _compiled(whole, None)),
     }
+    if target == "cuda":
+        thorough = _compiled(whole, f"{MAX_AUTOTUNE}-no-cudagraphs")
+        found[MAX_AUTOTUNE] = Baseline(MAX_AUTOTUNE, thorough, further=True)
     for name, peer in problem.peers.items():
         found[name] = Baseline(name, _typed(problem, peer))
         if name in problem.preparations:
