@@ -23,7 +23,12 @@ def test_rates_are_those_of_a_machine(roof):
     assert all(0.5 < rate < 5000 for rate in rates.values()), rates
     assert 2 < roof.gflops() < 100_000
     if "amx_bf16" in facts.isa_flags():
-        assert roof.gflops("bf16 products") > 0.5 * roof.gflops()
+        products = roof.gflops("bf16 products")
+        assert products > 0.5 * roof.gflops()
+        # one after the other on a shared machine
+        assert any(
+            0.5 * products < 6 * roof.gflops("6 bf16 products") < 2 * products for _ in range(20)
+        )
 
 
 def test_probes_of_the_workloads_mix_are_the_roof(roof):

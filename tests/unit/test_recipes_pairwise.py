@@ -156,4 +156,4 @@ def test_what_bounds_it():
     for form, function in FORMS.items():
         program = trace(function, SIGNATURE, {})
         assert unit_of(program, Dtype.BF16) == "bf16 products", form
-        assert unit_of(program, Dtype.F32) == "fma"
+        assert unit_of(program, Dtype.F32) == "6 bf16 products"

@@ -46,12 +46,7 @@ def families(
 
 def predicts(family: Family) -> bool:
     """Whether `predicted_us` has a model of a family's schedule."""
-    return family.language == "cpp" and family.name in (
-        "pointwise",
-        "rowwise",
-        "contraction",
-        contraction.MATRIX_UNIT,
-    )
+    return family.language == "cpp" and family.name in ("pointwise", "rowwise", *contraction.NAMES)
 
 
 def predicted_us(
@@ -63,7 +58,7 @@ def predicted_us(
     machine: Machine,
 ) -> float:
     """Time of one assignment by a simple model of its schedule, in microseconds, for ranking."""
-    if family.name in ("contraction", contraction.MATRIX_UNIT):
+    if family.name in contraction.NAMES:
         return contraction.predicted_us(values, program, sizes, dtype, machine)
     return rowwise.predicted_us(values, program, sizes, dtype, machine)
 

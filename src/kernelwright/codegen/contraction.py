@@ -18,7 +18,6 @@ from kernelwright.codegen.assemble import (
 )
 from kernelwright.codegen.blocks import (
     CONTRACTION,
-    CONTRACTION_AMX,
     CONTRACTION_DOT,
     CONTRACTION_PAIRS,
     CONTRACTION_TILE,
@@ -28,17 +27,27 @@ from kernelwright.codegen.contraction_lower import FlatContraction, lower
 from kernelwright.codegen.contraction_writer import MEMBERS, ContractionWriter
 from kernelwright.codegen.emit import Context
 from kernelwright.codegen.library import paste
+from kernelwright.codegen.matrix_unit import (
+    IN_PARTS,
+    ON_MATRIX_UNIT,
+    TILE,
+    has_matrix_unit,
+    on_unit,
+    tile_definitions,
+    unit_blocks,
+)
 from kernelwright.codegen.naming import renamed_sizes, without_reserved
 from kernelwright.expr.contraction import match
 from kernelwright.expr.nodes import Program
 from kernelwright.expr.rowwise import Bound
 from kernelwright.model import Dtype, Family, Lineage, Machine, Signature, evaluate_dimension
 
-ON_MATRIX_UNIT = "on the matrix unit"
-"""How the names of families end that use it."""
 MATRIX_UNIT = f"contraction {ON_MATRIX_UNIT}"
-_MATRIX_UNIT_TILE = {"DOT": 2, "LANES": 16, "MR": 32, "NV": 2, "UNROLL_K": 1, "PREFETCH": 0}
-"""The register tile that the unit has; the rest is what vectors would take."""
+PARTS = f"contraction {IN_PARTS}"
+NAMES = ("contraction", MATRIX_UNIT, PARTS)
+"""Of all families here."""
+_LEAST_TILE = 16
+"""With fewer rows, columns or steps than this, taking operands apart costs more than it saves."""
 _TUNABLE_NAMES = frozenset({
     "LANES", "MR", "NV", "KC", "MC", "NC", "PARTITION", "ORDER", "UNROLL_K", "PREFETCH", "PACK_B",
     "AHEAD", "DOT",
@@ -68,8 +77,11 @@ def families(
     dots = dot_choices(machine) if writer.pairs() else ()
     in_vectors = plan_tunables(flat, machine, sizes, writer.in_place(), dots)
     schedules = {"contraction": in_vectors}
-    if writer.pairs() and "amx_bf16" in machine.isa:
-        schedules = {MATRIX_UNIT: matrix_unit_tunables(flat, machine, sizes), **schedules}
+    if has_matrix_unit(machine):
+        if writer.pairs():
+            schedules = {MATRIX_UNIT: matrix_unit_tunables(flat, machine, sizes), **schedules}
+        elif all(_size(b, sizes) >= _LEAST_TILE for b in (flat.rows, flat.columns, flat.depth)):
+            schedules = {PARTS: parts_tunables(flat, machine, sizes), **schedules}
     if writer.right_is_static():
         schedules = {name: _packed_before(tunables) for name, tunables in schedules.items()}
     return tuple(
@@ -90,9 +102,8 @@ def _source(context: Context, name: str, tunables: Tunables, struct: list[str], 
     outputs, inputs = signature.outputs, signature.inputs
     title = f"{', '.join(t.name for t in outputs)} from {', '.join(t.name for t in inputs)}"
     fixed, pairs = [], []
-    if name == MATRIX_UNIT:
-        fixed = [*matrix_unit_tile(), ""]
-        pairs = [block_file(CONTRACTION_PAIRS), "", block_file(CONTRACTION_AMX), ""]
+    if on_unit(name):
+        fixed, pairs = [*tile_definitions(name), ""], unit_blocks(name)
     elif "DOT" in tunables.choices:
         pairs = ["#if DOT", block_file(CONTRACTION_PAIRS), "", block_file(CONTRACTION_DOT),
                  "#endif", ""]  # fmt: skip
@@ -104,11 +115,6 @@ def _source(context: Context, name: str, tunables: Tunables, struct: list[str], 
         *struct, "", *_entry_points(signature, context.dtype, entry),
     ]  # fmt: skip
     return "\n".join(parts) + "\n"
-
-
-def matrix_unit_tile() -> list[str]:
-    """Definitions of what is a tunable where vectors do the work."""
-    return [f"#define {name} {value}" for name, value in _MATRIX_UNIT_TILE.items()]
 
 
 def _entry_points(signature: Signature, dtype: Dtype, entry: str) -> list[str]:
@@ -230,6 +236,19 @@ def matrix_unit_tunables(
     return Tunables(choices, ("PACK_B != 2 or ORDER == 0",), departures)
 
 
+def parts_tunables(flat: FlatContraction, machine: Machine, sizes: Mapping[str, int]) -> Tunables:
+    """As `matrix_unit_tunables`, for panels of three parts: a panel of A stays in L1."""
+    pairs = matrix_unit_tunables(flat, machine, sizes)
+    choices = {**pairs.choices, "KC": (128, 256, 96, 64, 512), "NC": (1024, 512, 2048, 256)}
+    partition = pairs.choices["PARTITION"]
+    clang = next((t.name for t in reversed(machine.toolchains) if "clang" in t.name), "")
+    departures: tuple[dict[str, int | str], ...] = (
+        {"KC": 256}, {"CXX": clang}, {"PARTITION": partition[1]}, {"NC": 512}, {"AHEAD": 0},
+        {"ORDER": 0, "PACK_B": 2, "MC": 384},
+    )  # fmt: skip
+    return replace(pairs, choices=choices, departures=departures)
+
+
 @lru_cache(maxsize=8)
 def _flattened(program: Program) -> FlatContraction | None:
     plan = match(program)
@@ -249,17 +268,19 @@ def predicted_us(
         return float("inf")
     m, n = _size(flat.rows, sizes), _size(flat.columns, sizes)
     k, batch = _size(flat.depth, sizes), _size(flat.batch, sizes)
-    on_unit = "MR" not in values
-    tile_values = _MATRIX_UNIT_TILE if on_unit else values
+    in_tiles = "MR" not in values
+    writer = ContractionWriter(Context(program.signature, dtype), flat)
+    parts = 1 if writer.pairs() or not in_tiles else 3
+    tile_values = TILE if in_tiles else values
     mr, nv, lanes = (int(tile_values[name]) for name in ("MR", "NV", "LANES"))
-    row_tiles, column_tiles, parts = ceil(m / mr), ceil(n / (nv * lanes)), machine.cores
+    row_tiles, column_tiles, threads = ceil(m / mr), ceil(n / (nv * lanes)), machine.cores
     match values["PARTITION"]:
         case 0:
-            row_tiles = ceil(row_tiles / parts)
+            row_tiles = ceil(row_tiles / threads)
         case 1:
-            column_tiles = ceil(column_tiles / parts)
+            column_tiles = ceil(column_tiles / threads)
         case _:
-            batch = ceil(batch / parts)
+            batch = ceil(batch / threads)
     native = max(4, machine.vector_bits // 32)
     passes = max(1.0, lanes / native)
     step = max(mr * nv * passes, mr + nv * passes) / 2 + 0.1 / int(tile_values["UNROLL_K"])
@@ -267,18 +288,17 @@ def predicted_us(
     step = max(step, 4.0)
     if values.get("DOT") == 1:  # at half the rate of multiply-adds where it is slowest
         step *= 2.0
-    if on_unit:  # 32 steps take 64 cycles of multiplying and half as many of loading tiles
-        step = 3.0
+    if in_tiles:  # 32 steps take 64 cycles of multiplying and half as many of loading tiles
+        step = 3.0 if parts == 1 else 16.0 if int(values["KC"]) <= 160 else 21.0
     kc, nc = min(k, int(values["KC"])), min(n, int(values["NC"]))
     tile = k * step + ceil(k / kc) * mr * nv * 2.0 + 40.0
     cycles = batch * row_tiles * column_tiles * tile * len(flat.lefts)
     if int(values["ORDER"]) == 1 and 4 * kc * nc * len(flat.lefts) > 0.75 * machine.l2_bytes:
         cycles *= 1.15  # a block of B that every row of tiles fetches from beyond L2
     # each block of columns packs the rows again; panels packed on demand are packed by each thread
-    in_place = ContractionWriter(Context(program.signature, dtype), flat).in_place()
-    by_each = 0.3 if in_place else float(parts)
+    by_each = 0.3 if writer.in_place() and not in_tiles else float(threads)
     right = {0: 0.1, 1: 1.0, 2: by_each, 3: 0.0}[int(values["PACK_B"])]
-    packed = batch * (m * k * ceil(n / nc) + k * n * right) / parts / native * 3.0
+    packed = batch * (m * k * ceil(n / nc) + k * n * right) / threads / native * 3.0 * parts
     signature = program.signature
     moved = sum(t.nbytes(sizes, dtype) for t in signature.tensors)
     memory = moved / ((machine.copy_gbs or 10.0 * machine.cores) * 1e3)

@@ -17,7 +17,7 @@ class BenchCost:
     operations: float
     """0 where not known."""
     unit: str = "fma"
-    """What may do them: `fma`, or `bf16 products` where all products are of bf16 operands."""
+    """What may do them: `fma`, or so many `bf16 products` for each (`expr.unit_of`)."""
 
     @property
     def bytes_moved(self) -> int:

@@ -14,7 +14,7 @@ from kernelwright.evaluation.pool import MakeArena
 from kernelwright.evaluation.roof import BenchCost, RoofReader
 from kernelwright.execution import Arena, DeviceArena
 from kernelwright.machine import Evict, evictor, flush_bytes
-from kernelwright.model import Bound, Gpu, Machine, Target
+from kernelwright.model import Bound, Gpu, Machine, Target, fastest_unit
 from kernelwright.roofline import Rates, bound, datasheet_floor_us, floor_us, memory_rate
 
 DEVICE_SLACK_US = 1000.0
@@ -151,9 +151,8 @@ class GpuRoof:
         gpu = self.gpu
         rates = {"read": gpu.read_gbs, "copy": gpu.copy_gbs, "write": gpu.write_gbs}
         memory = memory_rate(cost.bytes_read, cost.bytes_written, rates)
-        if cost.unit == "bf16 products" and gpu.bf16_gflops > gpu.fma_gflops:
-            return replace(memory, gflops=gpu.bf16_gflops, unit=cost.unit)
-        return replace(memory, gflops=gpu.fma_gflops, unit="fma")
+        unit, gflops = fastest_unit(cost.unit, gpu.fma_gflops, gpu.bf16_gflops)
+        return replace(memory, gflops=gflops, unit=unit)
 
     def bound(self, cost: BenchCost) -> Bound:
         """The bound of a workload."""

@@ -11,7 +11,7 @@ from kernelwright.expr.kinds import Kinds
 from kernelwright.expr.nodes import Apply, Axis, Load, Node, Program, Reduce, Scan, substitute, walk
 from kernelwright.expr.scatter import condition_of, picked_by
 from kernelwright.expr.simplify import axis_extents, free_names
-from kernelwright.model import Dtype, evaluate_dimension
+from kernelwright.model import Dtype, bf16_products, evaluate_dimension
 
 _FREE = frozenset({"to_float", "to_int", "to_bool", "where", "and", "or", "not"})
 
@@ -59,25 +59,41 @@ def _picked(node: Reduce | Scan, free: frozenset[str]) -> frozenset[str]:
 
 
 def unit_of(program: Program, dtype: Dtype) -> str:
-    """What can do most of the operations: `bf16 products` of bf16 operands, else `fma`.
+    """What can do most of the operations: `fma`, or so many `bf16 products` for each.
 
     Of a contraction, of squared distances, which expand to one, and of an attention, whose weights
-    may be rounded as well.
+    may be rounded as well: one bf16 product where operands are bf16; where they have more bits, as
+    many as the parts ask for that these are sums of (`6 bf16 products` for float32: Henry, Tang and
+    Heinecke, 2019). Computed operands count as the narrowest tensor in them.
     """
     product, distance = contraction.match(program), pairwise.match(program)
     softmax = attention.match(program)
-    operands: list[Node] = []
+    pairs: list[tuple[Node, Node]] = []
     if product is not None:
-        operands = [side for p in product.products for side in (p.left, p.right)]
+        pairs = [(p.left, p.right) for p in product.products]
     elif distance is not None:
-        operands = [distance.point, distance.centre]
+        pairs = [(distance.point, distance.centre)]
     elif softmax is not None:
-        operands = [softmax.queries, softmax.keys, softmax.values]
-    if not operands:
-        return "fma"
+        pairs = [(softmax.queries, softmax.keys), (softmax.values, softmax.values)]
     tensors = {t.name: t.resolve(dtype) for t in program.signature.inputs}
-    narrow = all(isinstance(t, Load) and tensors[t.tensor] is Dtype.BF16 for t in operands)
-    return "bf16 products" if narrow else "fma"
+    if not pairs or Dtype.F64 in tensors.values():
+        return "fma"
+    parts = [sorted(_parts(side, tensors) for side in pair) for pair in pairs]
+    fewest = min(_PRODUCTS[less, more] for less, more in parts)
+    return bf16_products(fewest)
+
+
+_PRODUCTS = {(1, 1): 1, (1, 2): 2, (1, 3): 3, (2, 2): 3, (2, 3): 5, (3, 3): 6}
+"""Products of parts that float32 needs, by how many parts the operands have."""
+
+
+def _parts(operand: Node, tensors: Mapping[str, Dtype]) -> int:
+    """Of how many bf16 an operand is the sum at least."""
+    loaded = [tensors[n.tensor] for n in walk(operand) if isinstance(n, Load)]
+    return min((_PARTS.get(dtype, 1) for dtype in loaded), default=1)
+
+
+_PARTS = {Dtype.F32: 3, Dtype.F16: 2}
 
 
 def _of_indices(node: Apply, kinds: Kinds) -> bool:

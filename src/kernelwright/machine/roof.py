@@ -20,6 +20,8 @@ from kernelwright.model import (
     Rejected,
     Toolchain,
     TunableValue,
+    bf16_products,
+    products_of,
 )
 from kernelwright.roofline import Rates, memory_rate
 
@@ -176,8 +178,11 @@ class RoofProbe:
         """GFLOP/s of independent operations on all threads, now; parks afterwards.
 
         Args:
-            unit: `fma` (fp32 multiply-adds) or `bf16 products`; 0 where there is no such unit.
+            unit: `fma` (fp32 multiply-adds), `bf16 products`, or so many of these for each
+                operation (`6 bf16 products`); 0 where there is no such unit.
         """
+        products = products_of(unit)
+        unit = bf16_products(1) if products else unit
         each = self._step_operations[unit]
         if each == 0:
             return 0.0
@@ -187,7 +192,7 @@ class RoofProbe:
         us = min(self._run(0, steps, _ARITHMETIC[unit], 1) for _ in range(3))
         self._steps[unit] = int(min(max(steps * self.probe_ms * 1000 / us, 1 << 12), 1 << 24))
         self._worker.freeze()
-        return steps * self._threads * each / us / 1000
+        return steps * self._threads * each / us / 1000 / max(1, products)
 
     def close(self) -> None:
         """End the worker and give the memory back; safe to call twice."""

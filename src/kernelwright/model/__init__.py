@@ -6,7 +6,16 @@ from kernelwright.model.dtypes import Dtype
 from kernelwright.model.exchange import Exchange, ExchangeOutcome, Usage
 from kernelwright.model.hashing import content_hash
 from kernelwright.model.host import Host
-from kernelwright.model.machine import Gpu, Machine, Target, Toolchain, language_target
+from kernelwright.model.machine import (
+    Gpu,
+    Machine,
+    Target,
+    Toolchain,
+    bf16_products,
+    fastest_unit,
+    language_target,
+    products_of,
+)
 from kernelwright.model.mapping import FrozenMap
 from kernelwright.model.measurement import Bound, Claim, Estimate, Outcome, Peer, WorkloadResult
 from kernelwright.model.problem import PublicProblem, Sizes
@@ -49,9 +58,12 @@ __all__ = [
     "Verdict",
     "Workload",
     "WorkloadResult",
+    "bf16_products",
     "content_hash",
     "dimension_names",
     "dimension_to_c",
     "evaluate_dimension",
+    "fastest_unit",
     "language_target",
+    "products_of",
 ]

@@ -10,6 +10,33 @@ Target = Literal["cpu", "cuda"]
 """Where kernels run: the processors of this machine, or its NVIDIA GPU."""
 
 
+_PRODUCTS = "bf16 products"
+
+
+def bf16_products(count: int) -> str:
+    """The unit of multiply-adds that are each done by so many products of bf16."""
+    return _PRODUCTS if count == 1 else f"{count} {_PRODUCTS}"
+
+
+def products_of(unit: str) -> int:
+    """How many products of bf16 a unit of `bf16_products` takes; 0: it does multiply-adds."""
+    return int(unit.removesuffix(_PRODUCTS) or 1) if unit.endswith(_PRODUCTS) else 0
+
+
+def fastest_unit(unit: str, fma_gflops: float, bf16_gflops: float) -> tuple[str, float]:
+    """What does operations of a kind fastest, and its GFLOP/s.
+
+    Args:
+        unit: `fma`, `bf16 products`, or so many of them for each, such as `6 bf16 products`;
+            multiply-adds do all of them where that is no slower.
+        fma_gflops: of fp32 multiply-adds.
+        bf16_gflops: of bf16 products; 0 where there is no unit for them.
+    """
+    count = products_of(unit)
+    rate = bf16_gflops / count if count else 0.0
+    return (unit, rate) if rate > fma_gflops else ("fma", fma_gflops)
+
+
 def language_target(language: str) -> Target:
     """Where kernels of a language run: CUDA C++ on the GPU, everything else on processors."""
     return "cuda" if language == "cuda" else "cpu"
@@ -117,8 +144,6 @@ class Machine:
         """The unit that does operations of a kind fastest here, and its GFLOP/s.
 
         Args:
-            unit: `fma`, or `bf16 products`, which multiply-adds do where no unit is faster.
+            unit: as of `fastest_unit`.
         """
-        if unit == "bf16 products" and self.bf16_gflops > self.fma_gflops:
-            return unit, self.bf16_gflops
-        return "fma", self.fma_gflops
+        return fastest_unit(unit, self.fma_gflops, self.bf16_gflops)

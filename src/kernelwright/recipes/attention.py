@@ -17,7 +17,6 @@ from kernelwright.codegen.assemble import (
 )
 from kernelwright.codegen.blocks import (
     ATTENTION_STEP,
-    CONTRACTION_AMX,
     CONTRACTION_DOT,
     CONTRACTION_PAIRS,
     CONTRACTION_TILE,
@@ -26,6 +25,13 @@ from kernelwright.codegen.blocks import (
 from kernelwright.codegen.contraction_lower import flat_loads
 from kernelwright.codegen.emit import Context, Scope, Value
 from kernelwright.codegen.library import paste
+from kernelwright.codegen.matrix_unit import (
+    ON_MATRIX_UNIT,
+    has_matrix_unit,
+    on_unit,
+    tile_definitions,
+    unit_blocks,
+)
 from kernelwright.codegen.naming import renamed_sizes, without_reserved
 from kernelwright.expr.attention import (
     DOT,
@@ -50,8 +56,7 @@ _NAMES = frozenset({
 _FEW = 8
 """So few rows wait for memory: their weights stay float32. Rounded to bfloat16, equal weights of
 tokens that a page table repeats err alike, and add up."""
-MATRIX_UNIT = "attention on the matrix unit"
-_MATRIX_UNIT_TILE = {"DOT": 2, "LANES": 16, "MR": 32, "NV": 2, "UNROLL_K": 1, "PREFETCH": 0}
+MATRIX_UNIT = f"attention {ON_MATRIX_UNIT}"
 _LOADS = {Dtype.F32: "load_floats", Dtype.BF16: "load_bf16", Dtype.F16: "load_f16"}
 _STORES = {Dtype.F32: "store_floats", Dtype.BF16: "store_bf16", Dtype.F16: "store_f16"}
 
@@ -72,7 +77,7 @@ def families(
     rows = prod(evaluate_dimension(bound.extent, sizes) for bound in plan.rows)
     narrow = writer.pairs() and rows > _FEW
     schedules = {"attention": _tunables(rows, machine, narrow)}
-    if narrow and "amx_bf16" in machine.isa:
+    if narrow and has_matrix_unit(machine):
         schedules = {MATRIX_UNIT: _matrix_unit_tunables(machine), **schedules}
     return tuple(
         Family(name, "cpp", entry, _source(context, name, tunables, struct, entry),
@@ -88,9 +93,8 @@ def _source(context: Context, name: str, tunables: Tunables, struct: list[str], 
     nothing = ["nullptr"] * len(tensors)
     fixed: list[str] = []
     pairs: list[str] = []
-    if name == MATRIX_UNIT:
-        fixed = [*(f"#define {n} {v}" for n, v in _MATRIX_UNIT_TILE.items()), ""]
-        pairs = [block_file(CONTRACTION_PAIRS), "", block_file(CONTRACTION_AMX), ""]
+    if on_unit(name):
+        fixed, pairs = [*tile_definitions(name), ""], unit_blocks(name)
     elif "DOT" in tunables.choices:
         pairs = ["#if DOT", block_file(CONTRACTION_PAIRS), "", block_file(CONTRACTION_DOT),
                  "#endif", ""]  # fmt: skip

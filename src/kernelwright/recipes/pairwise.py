@@ -14,16 +14,17 @@ from kernelwright.codegen.assemble import (
     name_locals,
     toolchain_choices,
 )
-from kernelwright.codegen.blocks import (
-    CONTRACTION_AMX,
-    CONTRACTION_PAIRS,
-    CONTRACTION_TILE,
-    SHUFFLE,
-)
-from kernelwright.codegen.contraction import ON_MATRIX_UNIT, matrix_unit_tile
+from kernelwright.codegen.blocks import CONTRACTION_TILE, SHUFFLE
 from kernelwright.codegen.contraction_lower import flat_loads
 from kernelwright.codegen.emit import Context, Scope, Value
 from kernelwright.codegen.library import paste
+from kernelwright.codegen.matrix_unit import (
+    ON_MATRIX_UNIT,
+    has_matrix_unit,
+    on_unit,
+    tile_definitions,
+    unit_blocks,
+)
 from kernelwright.codegen.naming import without_reserved
 from kernelwright.expr.integers import Integers
 from kernelwright.expr.nodes import Axis, Load, Node, Program
@@ -53,9 +54,9 @@ def families(
     writer = _Writer(context, plan)
     struct = writer.write()
     schedules = {"pairwise": _tunables(machine)}
-    if writer.narrow() and "amx_bf16" in machine.isa:
-        on_unit = Tunables(toolchain_choices(machine))
-        schedules = {f"pairwise {ON_MATRIX_UNIT}": on_unit, **schedules}
+    if writer.narrow() and has_matrix_unit(machine):
+        fixed = Tunables(toolchain_choices(machine))
+        schedules = {f"pairwise {ON_MATRIX_UNIT}": fixed, **schedules}
     return tuple(
         Family(name, "cpp", entry, _source(context, name, tunables, struct, entry),
                Lineage("recipe", note=f"nearest centre, {name}"), tunables.defaults())
@@ -69,14 +70,13 @@ def _source(context: Context, name: str, tunables: Tunables, struct: list[str], 
     numbers = [*signature.dimensions, *(s.name for s in signature.scalars)]
     nothing = ["nullptr"] * len(tensors)
     outputs = ", ".join(t.name for t in signature.outputs)
-    unit = name.endswith(ON_MATRIX_UNIT)
-    pairs = [block_file(CONTRACTION_PAIRS), "", block_file(CONTRACTION_AMX), ""]
+    unit = on_unit(name)
     return "\n".join([
         f"// nearest centre: {outputs}, {context.dtype} workloads.", tunables.declarations(), "",
-        *([*matrix_unit_tile(), ""] if unit else []),
+        *([*tile_definitions(name), ""] if unit else []),
         INCLUDES, "", paste(context.blocks), "", block_file(SHUFFLE), "",
-        block_file(CONTRACTION_TILE), "", *(pairs if unit else []), block_file(_BLOCK), "",
-        *struct, "",
+        block_file(CONTRACTION_TILE), "", *(unit_blocks(name) if unit else []),
+        block_file(_BLOCK), "", *struct, "",
         f'extern "C" {signature.workspace_prototype(entry)} {{',
         f"    const Problem problem{{{', '.join([*nothing, *numbers])}}};",
         "    return nearest::Sizes(problem).bytes();", "}", "",

@@ -28,7 +28,7 @@ class Rates:
     gflops: float = 0.0
     """Arithmetic peak of `unit`, GFLOP/s; 0: not known, then memory alone bounds."""
     unit: str = "fma"
-    """`fma` (fp32 fused multiply-adds) or `bf16 products`."""
+    """`fma` (fp32 fused multiply-adds) or so many `bf16 products` for each."""
 
 
 READ_SHARES = {"read": 1.0, "triad": 2 / 3, "copy": 0.5, "write": 0.0}

@@ -14,17 +14,25 @@
 // PACK_B 3, where B is static: it has been packed before the call (`prepare`).
 //
 // DOT, where all operands are plain bfloat16: 0 widens them to float while packing, as above; 1 and 2
-// keep them and multiply pairs of them (contraction_pairs.hpp), in vectors or on the matrix unit.
+// keep them and multiply pairs of them (contraction_pairs.hpp), in vectors or on the matrix unit. For
+// all others, 3 takes the floats apart and multiplies them there (contraction_parts.hpp).
 namespace contraction {
 
 #if DOT
 typedef uint16_t element;
 constexpr int KU = KP;  // panels are whole multiples of so many steps of k
 constexpr int BU = KP;
+constexpr bool FLOATS = false;
 #else
 typedef float element;
 constexpr int KU = KB;
 constexpr int BU = 1;
+constexpr bool FLOATS = true;  // right operands may be used where they lie
+#endif
+#if DOT == 3
+constexpr int A_STEP = STEP_ELEMENTS, B_STEP = STEP_ELEMENTS;  // elements of a panel for a step of k
+#else
+constexpr int A_STEP = MR, B_STEP = NR;
 #endif
 constexpr int CHUNK = 32;
 
@@ -43,9 +51,9 @@ struct Plan {
     mc = least(round_up(MC, MR), round_up(p.row_count, MR));
     nc = least(round_up(NC, NR), round_up(p.column_count, NR));
     split_k = p.depth_count > kc;
-    a_bytes = round_up(P::products * mc * kc * sizeof(element), 4096) + 64 * 5;
-    const int64_t width = PACK_B == 3 ? 0 : PACK_B == 2 ? NR : nc;
-    b_bytes = round_up(P::products * kc * width * sizeof(element), 4096) + 64 * 3;
+    a_bytes = round_up(P::products * (mc / MR * A_STEP) * kc * sizeof(element), 4096) + 64 * 5;
+    const int64_t panels = PACK_B == 3 ? 0 : PACK_B == 2 ? 1 : nc / NR;
+    b_bytes = round_up(P::products * kc * panels * B_STEP * sizeof(element), 4096) + 64 * 3;
     const int64_t tiles = ceil_div(p.row_count, MR) * ceil_div(p.column_count, NR);
     partial_bytes = split_k ? round_up(tiles * P::products * MR * NR * 4, 4096) : 0;
   }
@@ -71,7 +79,7 @@ template <class P>
 inline void pack_right(const P& p, int product, int64_t batch, int64_t j, int64_t k, int64_t depth,
                        element* to) {
   const int width = int(least(NR, p.column_count - j));
-#if DOT
+#if DOT == 1 || DOT == 2
   if constexpr (P::right_lies == 1) {
     pair_rows([&](int64_t step) { return p.b_at(product, batch, k + step, j); }, width, depth, to);
     return;
@@ -80,12 +88,18 @@ inline void pack_right(const P& p, int product, int64_t batch, int64_t j, int64_
     pair_columns([&](int64_t c) { return p.b_at(product, batch, k, j + c); }, width, depth, to);
     return;
   }
+#endif
+#if DOT
   alignas(64) float rows[KP * NR];
-  for (int64_t done = 0; done < depth; done += KP, to += KP * NR) {
+  for (int64_t done = 0; done < depth; done += KP, to += KP * B_STEP) {
     const int64_t count = least(KP, depth - done);
     std::fill(rows + count * NR, rows + KP * NR, 0.0f);
     p.pack_b(product, batch, j, width, k + done, count, rows);
+#if DOT == 3
+    part_columns(rows, to);
+#else
     interleave(rows, to);
+#endif
   }
 #else
   p.pack_b(product, batch, j, width, k, depth, to);
@@ -97,17 +111,23 @@ template <class P>
 inline void pack_left(const P& p, int product, int64_t batch, int64_t i, int64_t k, int64_t depth,
                       element* to) {
   const int height = int(least(MR, p.row_count - i));
-#if DOT
+#if DOT == 1 || DOT == 2
   if constexpr (P::left_lies) {
     copy_rows([&](int64_t r) { return p.a_at(product, batch, i + r, k); }, height, depth, to);
     return;
   }
+#endif
+#if DOT
   alignas(64) float columns[MR * KP];
-  for (int64_t done = 0; done < depth; done += KP, to += MR * KP) {
+  for (int64_t done = 0; done < depth; done += KP, to += A_STEP * KP) {
     const int64_t count = least(KP, depth - done);
     if (count < KP) std::fill(columns, columns + MR * KP, 0.0f);
     p.pack_a(product, batch, i, height, k + done, count, columns);
+#if DOT == 3
+    part_rows<P::a_inner_k>(columns, to);
+#else
     narrow_rows<P::a_inner_k>(columns, to);
+#endif
   }
 #else
   p.pack_a(product, batch, i, height, k, depth, to);
@@ -119,7 +139,7 @@ template <class P>
 inline void macro_kernel(const P& p, int64_t batch, Range rows, Range columns, Range ks,
                          const element* a, element* b, float* partial) {
   const int64_t depth = ks.end - ks.begin;
-  const int64_t a_panel = MR * round_up(depth, KU), b_panel = NR * round_up(depth, BU);
+  const int64_t a_panel = A_STEP * round_up(depth, KU), b_panel = B_STEP * round_up(depth, BU);
   const int64_t row_panels = ceil_div(rows.end - rows.begin, MR);
   const int64_t column_panels = ceil_div(columns.end - columns.begin, NR);
   const int64_t all_columns = ceil_div(p.column_count, NR);
@@ -128,17 +148,23 @@ inline void macro_kernel(const P& p, int64_t batch, Range rows, Range columns, R
   const bool last = ks.end == p.depth_count;
   if (last) p.row_values(batch, rows.begin, rows.end - rows.begin, values);
   const P mine = p;  // whose members no store can change
+  constexpr int64_t TILE_FLOATS = P::products * MR * NR;
   for (int64_t t = 0; t < row_panels * column_panels; ++t) {
     const int64_t ip = ORDER ? t / column_panels : t % row_panels;
     const int64_t jp = ORDER ? t % column_panels : t / row_panels;
     const int64_t i = rows.begin + ip * MR, j = columns.begin + jp * NR;
     float* tile = local;
-    if (partial) tile = partial + (i / MR * all_columns + j / NR) * (P::products * MR * NR);
+    if (partial) tile = partial + (i / MR * all_columns + j / NR) * TILE_FLOATS;
+    // sums so far of the next tile, where they are close by
+    const float* next = tile + (ORDER ? 1 : all_columns) * TILE_FLOATS;
     const int width = int(least(NR, p.column_count - j)), height = int(least(MR, p.row_count - i));
     const bool more = ks.begin > 0;
     // what the epilogue will touch is asked for a few rows at a time, during the product
     const int64_t stride = ceil_div(height, depth / KU > 0 ? depth / KU : 1);
     auto between = [&](int64_t n) INLINED {
+      if (!FLOATS && more)
+        for (int64_t at = n * 512; at < least(TILE_FLOATS, n * 512 + 512); at += 16)
+          __builtin_prefetch(next + at, 1);
       if (AHEAD && last)
         for (int64_t r = n * stride; r < least(height, (n + 1) * stride); ++r) mine.ahead(batch, i, j, r);
     };
@@ -146,7 +172,7 @@ inline void macro_kernel(const P& p, int64_t batch, Range rows, Range columns, R
       const element* a_at = a + (ip * P::products + r) * a_panel;
       element* panel = b + ((PACK_B == 2 ? 0 : jp) * P::products + r) * b_panel;
       float* to = tile + r * MR * NR;
-      if (PACK_B == 2 && ip == 0 && !(P::in_place && width == NR))
+      if (PACK_B == 2 && ip == 0 && !(FLOATS && P::in_place && width == NR))
         pack_right(p, r, batch, j, ks.begin, depth, panel);
 #if DOT
       pair_kernel(round_up(depth, KP), a_at, panel, to, more, between);
@@ -171,8 +197,8 @@ inline void macro_kernel(const P& p, int64_t batch, Range rows, Range columns, R
 template <class P>
 inline void pack_b_panels(const P& p, int64_t batch, Range columns, Range ks, element* b,
                           int64_t first, int64_t step) {
-  const int64_t depth = ks.end - ks.begin, panel = NR * round_up(depth, BU);
-#if DOT
+  const int64_t depth = ks.end - ks.begin, panel = B_STEP * round_up(depth, BU);
+#if DOT == 1 || DOT == 2
   if constexpr (P::right_lies == 2) {  // columns are read whole
     for (int64_t j = columns.begin + first * NR; j < columns.end; j += step * NR) {
       element* to = b + (j - columns.begin) / NR * P::products * panel;
@@ -183,7 +209,7 @@ inline void pack_b_panels(const P& p, int64_t batch, Range columns, Range ks, el
   }
 #endif
   for (int64_t k = first * CHUNK; k < depth; k += step * CHUNK) {
-    element* to = b + k * NR;
+    element* to = b + k * B_STEP;
     for (int64_t j = columns.begin; j < columns.end; j += NR)
       for (int r = 0; r < P::products; ++r, to += panel) {
         if (PACK_B == 0 && j + NR <= p.column_count) continue;
@@ -196,7 +222,7 @@ template <class P>
 inline void pack_a_panels(const P& p, int64_t batch, Range rows, Range ks, element* a) {
   const int64_t depth = ks.end - ks.begin;
   for (int64_t i = rows.begin; i < rows.end; i += MR)
-    for (int r = 0; r < P::products; ++r, a += MR * round_up(depth, KU))
+    for (int r = 0; r < P::products; ++r, a += A_STEP * round_up(depth, KU))
       pack_left(p, r, batch, i, ks.begin, depth, a);
 }
 
@@ -207,11 +233,11 @@ struct Prepared {
 
   explicit Prepared(const P& p)
       : panels(ceil_div(p.column_count, NR)),
-        batch_elements(P::products * panels * NR * round_up(p.depth_count, BU)) {}
+        batch_elements(P::products * panels * B_STEP * round_up(p.depth_count, BU)) {}
   int64_t bytes(const P& p) const { return p.batch_count * batch_elements * sizeof(element); }
   // Of the panels of one column, `depth` steps from k on.
   int64_t offset(int64_t batch, int64_t j, int64_t k, int64_t depth) const {
-    return batch * batch_elements + P::products * NR * (panels * k + j / NR * round_up(depth, BU));
+    return batch * batch_elements + P::products * B_STEP * (panels * k + j / NR * round_up(depth, BU));
   }
 };
 
@@ -226,7 +252,7 @@ inline int prepare(const P& p, void* prepared) {
         const int64_t j = panel * NR, depth = least(kc, p.depth_count - k);
         element* to = (element*)prepared + all.offset(batch, j, k, depth);
         for (int r = 0; r < P::products; ++r)
-          pack_right(p, r, batch, j, k, depth, to + r * NR * round_up(depth, BU));
+          pack_right(p, r, batch, j, k, depth, to + r * B_STEP * round_up(depth, BU));
       }
   return 0;
 }
@@ -258,7 +284,7 @@ inline int run(const P& p, const void* prepared, void* workspace, int64_t worksp
 #pragma omp parallel num_threads(int(plan.threads))
   {
     const int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
-#if DOT == 2
+#if DOT >= 2
     const MatrixUnit unit;
 #endif
     element* a = (element*)(base + me * plan.a_bytes);
