@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from kernelwright.build import Toolkit
 from kernelwright.deploy import WinnerFiles, isa_fingerprint, write_winner
 from kernelwright.errors import MachineError, ProblemError
 from kernelwright.machine.facts import isa_flags
@@ -300,6 +301,26 @@ def test_a_winner_whose_compiler_is_not_here_is_refused(tmp_path):
     place = ProblemReference(str(tmp_path / "p.py"), None)
     with pytest.raises(MachineError, match="'g\\+\\+' of the winner"):
         write_winner(tmp_path / "run", CANDIDATE, PUBLIC, Dtype.F32, place, machine)
+
+
+def test_an_operator_of_a_cuda_kernel_says_that_there_is_no_gpu(tmp_path, monkeypatch):
+    """Where there is one, `tests/gpu` runs it."""
+    toolkit = Toolkit("/usr/bin/nvcc", Path("/usr"), "nvcc 13.0", ("sm_90",))
+    monkeypatch.setattr("kernelwright.deploy.winner.find_toolkit", lambda: toolkit)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cuda = Candidate("cuda", "kernel", KERNEL, FrozenMap({"UNROLL": 4, "FLAGS": "-O2"}))
+    files = write(tmp_path / "run", candidate=cuda)
+    head = files.source.read_text().splitlines()
+    assert files.source.name == "best.cu"
+    assert any("nvcc -shared -Xcompiler=-fPIC -std=c++17 -O2 best.cu" in line for line in head)
+    module = load(files, "cuda_best")
+    x, w = torch.randn(3, 4), torch.randn(4)
+    with pytest.warns(UserWarning, match="torch has no GPU here"):
+        found = module.scaled_pair(x, 2.0, w)
+    torch.testing.assert_close(found, (x * 2.0 * w + 0.5, x.sum(-1)))
+    monkeypatch.setattr("kernelwright.deploy.winner.find_toolkit", lambda: None)
+    with pytest.raises(MachineError, match="nvcc, which built the winner"):
+        write(tmp_path / "run", candidate=cuda)
 
 
 ON_TILES = KERNEL.replace(

@@ -8,7 +8,7 @@ from kernelwright.build.builder import CppBuilder
 from kernelwright.build.cache import user_cache_folder
 from kernelwright.build.cuda import CudaBuilder
 from kernelwright.build.header import include_folder
-from kernelwright.build.nvcc import Toolkit, find_toolkit
+from kernelwright.build.nvcc import Toolkit, find_toolkit, for_architecture
 from kernelwright.build.protocol import Builder
 from kernelwright.build.ptxas import KernelResources
 from kernelwright.build.python import PythonBuilder
@@ -30,6 +30,7 @@ __all__ = [
     "builder_for",
     "discover_toolchains",
     "find_toolkit",
+    "for_architecture",
     "include_folder",
     "languages",
     "user_cache_folder",

@@ -192,16 +192,16 @@ def _run(campaign: Campaign, judge: Judge, archive: Archive, progress: Progress)
 def _write(
     campaign: Campaign, judge: Judge, accepted: tuple[Candidate, Measured], progress: Progress
 ) -> Document:
-    """Write the winner; in C++ also as an operator, which is measured."""
+    """Write the winner; but for Python also as an operator, which is measured on processors."""
     candidate, verdict = accepted
     folder, evidence = campaign.request.folder, _evidence(verdict)
-    if candidate.language != "cpp":
+    if candidate.language not in ("cpp", "cuda"):
         with _writing(folder):
             path = write_source(folder, candidate, evidence)
         return {
             "best": candidate_document(candidate, str(path)),
             "operator": None,
-            "operator_absent": f"the kernel is {candidate.language}, operators call C++ ones only",
+            "operator_absent": f"the kernel is {candidate.language}: it is called as it stands",
         }
     built = campaign.builder.build(candidate)
     with _writing(folder):
@@ -210,11 +210,14 @@ def _write(
             campaign.machine, library=built.path if isinstance(built, Artifact) else None,
             evidence=evidence,
         )  # fmt: skip
-    progress.stage("measuring the operator inside torch")
     document: Document = {
         "best": candidate_document(candidate, str(winner.source)),
         "operator": str(winner.operator),
     }
+    if candidate.language == "cuda":
+        absent = "operators are measured on processors only"
+        return {**document, "operator_speed": None, "operator_speed_absent": absent}
+    progress.stage("measuring the operator inside torch")
     try:
         speed = measure_operator(folder, campaign.request.reference, judge.bench, campaign.machine)
     except HarnessError as error:  # the verdict stands, whatever its operator does

@@ -37,7 +37,20 @@ class OperatorText:
     matrix_unit: bool
     """Whether the kernel uses the matrix unit (AMX), which a process has to ask for."""
     shipped_isa: str | None
-    """Fingerprint of the machine that `libbest.so` was built for; None: none is shipped."""
+    """Fingerprint of the machine that `libbest.so` was built for, or the GPU's architecture; None:
+    none is shipped."""
+    gpu: bool = False
+    """Whether the kernel is CUDA C++."""
+
+    @property
+    def source(self) -> str:
+        """Name of the kernel's file."""
+        return "best.cu" if self.gpu else "best.cpp"
+
+    @property
+    def compiler_variable(self) -> str:
+        """What names another compiler."""
+        return "KERNELWRIGHT_NVCC" if self.gpu else "KERNELWRIGHT_CXX"
 
 
 def render_operator(public: PublicProblem, dtype: Dtype, text: OperatorText) -> str:
@@ -55,7 +68,12 @@ def render_operator(public: PublicProblem, dtype: Dtype, text: OperatorText) -> 
         autoescape=False,  # it makes Python source, not HTML
     )
     return environment.get_template("best.py.jinja").render(
-        text=text, name=public.name, summary=public.summary, **_context(public, dtype)
+        text=text,
+        name=public.name,
+        summary=public.summary,
+        place="tensors[0].device" if text.gpu else '"cpu"',
+        stream="torch.cuda.current_stream().cuda_stream" if text.gpu else "None",
+        **_context(public, dtype),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernelwright.build import include_folder
+from kernelwright.build import find_toolkit, for_architecture, include_folder
 from kernelwright.build.compilers import BASE_FLAGS, DEFAULT_FLAGS
 from kernelwright.deploy.operator import OperatorText, render_operator
 from kernelwright.deploy.source import bound_python_source, bound_source
@@ -26,7 +26,7 @@ class WinnerFiles:
     """What `write_winner` wrote."""
 
     source: Path
-    """`best.cpp`: compiles by the command in its head."""
+    """`best.cpp` or `best.cu`: compiles by the command in its head."""
     header: Path
     operator: Path
     """`best.py`."""
@@ -46,11 +46,11 @@ def write_winner(
     library: Path | None = None,
     evidence: Sequence[str] = (),
 ) -> WinnerFiles:
-    """Write `best.cpp`, `kernelwright.h`, `best.py`, the reference and the library.
+    """Write `best.cpp` (or `.cu`), `kernelwright.h`, `best.py`, the reference and the library.
 
     Args:
         folder: made when missing; files of an earlier winner are replaced.
-        candidate: the winner, in C++.
+        candidate: the winner, in C++ or CUDA C++.
         public: the problem; its name becomes the function's name.
         dtype: the element type that the kernel was built and judged for.
         reference: where the reference is written; its file is copied.
@@ -63,17 +63,21 @@ def write_winner(
         MachineError: the machine lacks the compiler that the candidate names.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    gpu = candidate.language == "cuda"
     files = WinnerFiles(
-        source=folder / "best.cpp",
+        source=folder / ("best.cu" if gpu else "best.cpp"),
         header=folder / "kernelwright.h",
         operator=folder / "best.py",
         reference=folder / f"reference{Path(reference.path).suffix}",
         library=None if library is None else folder / "libbest.so",
     )
-    toolchain, flags = _how_built(candidate, machine)
-    command = [toolchain.name, *flags, "best.cpp", "-o", "libbest.so"]
+    toolchain, flags = (_how_built_for_gpu if gpu else _how_built)(candidate, machine)
+    fits = None if machine.gpu is None else machine.gpu.architecture
+    target = [for_architecture(fits)] if gpu and fits else []
+    command = [toolchain.name, *flags, *target, files.source.name, "-o", "libbest.so"]
+    place = machine.cpu if not gpu or machine.gpu is None else machine.gpu.name
     headline = f"{public.name} in {dtype}: {candidate.family or 'a kernel'}, by kernelwright."
-    notes = [headline, *evidence, f"Judged as built by {toolchain.version} on {machine.cpu}."]
+    notes = [headline, *evidence, f"Judged as built by {toolchain.version} on {place}."]
     source = bound_source(candidate, notes, command)
     text = OperatorText(
         entry=candidate.entry,
@@ -85,7 +89,8 @@ def write_winner(
         reference_file=files.reference.name,
         reference_name=reference.function or public.name,
         matrix_unit=bool(_TILES.search(candidate.source)),
-        shipped_isa=None if library is None else isa_fingerprint(),
+        shipped_isa=None if library is None else fits if gpu else isa_fingerprint(),
+        gpu=gpu,
     )
     operator = render_operator(public, dtype, text)
     files.source.write_text(source)
@@ -100,19 +105,9 @@ def write_winner(
 
 
 def write_source(folder: Path, candidate: Candidate, evidence: Sequence[str] = ()) -> Path:
-    """Write a winner without an operator, its tunables bound: Python, or CUDA C++; the path.
-
-    Python is called `best_kernel.py`; CUDA C++ `best.cu`, with the header that it includes.
-    """
+    """Write a winner in Python without an operator, its tunables bound: `best_kernel.py`."""
     folder.mkdir(parents=True, exist_ok=True)
     notes = [f"{candidate.family or 'A kernel'}, judged by kernelwright.", *evidence]
-    if candidate.language == "cuda":
-        path = folder / "best.cu"
-        flags = shlex.split(str(candidate.tunables.get("FLAGS", "-O3")))
-        command = ("nvcc", "-shared", "-std=c++17", "-arch=native", "-Xcompiler=-fPIC", *flags)
-        path.write_text(bound_source(candidate, notes, [*command, path.name, "-o", "libbest.so"]))
-        _copy(include_folder() / "kernelwright.h", folder / "kernelwright.h")
-        return path
     path = folder / "best_kernel.py"
     path.write_text(bound_python_source(candidate, notes))
     return path
@@ -126,6 +121,16 @@ def _how_built(candidate: Candidate, machine: Machine) -> tuple[Toolchain, tuple
         raise MachineError(f"the compiler '{named or 'g++'}' of the winner is not on this machine")
     flags = str(candidate.tunables.get("FLAGS", DEFAULT_FLAGS))
     return chosen[0], (*BASE_FLAGS, "-shared", *shlex.split(flags))
+
+
+def _how_built_for_gpu(candidate: Candidate, machine: Machine) -> tuple[Toolchain, tuple[str, ...]]:
+    """The same of CUDA C++, without the architecture; the runtime library comes along."""
+    toolkit = find_toolkit()
+    if toolkit is None:
+        raise MachineError(f"nvcc, which built the winner, is not on this machine: {machine.name}")
+    flags = shlex.split(str(candidate.tunables.get("FLAGS", "-O3")))
+    standard = () if any(flag.startswith("-std=") for flag in flags) else ("-std=c++17",)
+    return toolkit.toolchain, ("-shared", "-Xcompiler=-fPIC", *standard, *flags)
 
 
 def _copy(source: Path, target: Path) -> None:
