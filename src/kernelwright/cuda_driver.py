@@ -158,6 +158,16 @@ def first_gpu() -> Gpu | None:
     return None if missing_gpu() else driver().describe(0)
 
 
+@lru_cache(maxsize=1)
+def pci_address() -> str | None:
+    """Of the GPU that kernels run on, such as `0000:65:00.0`; None where there is none."""
+    if missing_gpu():
+        return None
+    text = ctypes.create_string_buffer(32)
+    driver().call("cuDeviceGetPCIBusId", text, len(text), 0)
+    return text.value.decode()
+
+
 def library_files() -> Sequence[Path]:
     """The driver's own libraries beside the one that this process has loaded; none without GPU."""
     if missing_gpu():

@@ -6,7 +6,7 @@ Third parties register theirs under the entry-point group `kernelwright.builders
 from kernelwright.build.artifact import Artifact
 from kernelwright.build.builder import CppBuilder
 from kernelwright.build.cache import user_cache_folder
-from kernelwright.build.cuda import CudaBuilder
+from kernelwright.build.cuda import CudaBuilder, solo_host
 from kernelwright.build.header import include_folder
 from kernelwright.build.nvcc import Toolkit, find_toolkit, for_architecture
 from kernelwright.build.protocol import Builder
@@ -33,5 +33,6 @@ __all__ = [
     "for_architecture",
     "include_folder",
     "languages",
+    "solo_host",
     "user_cache_folder",
 ]

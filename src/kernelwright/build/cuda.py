@@ -176,8 +176,7 @@ class CudaBuilder:
         return _Plan(candidate, toolkit, flags, key)
 
     def _host_compiler(self) -> Toolchain:
-        """The first g++, which nvcc knows best."""
-        return next((t for t in self.toolchains if t.name.startswith("g++")), self.toolchains[0])
+        return first_gnu(self.toolchains)
 
     def _arguments(self, flags: Sequence[str]) -> list[str]:
         """What every build passes to nvcc; names are made from a seed, so that equal is equal."""
@@ -244,9 +243,18 @@ class CudaBuilder:
         )
 
 
-def cuda_host(toolkit: Toolkit, toolchain: Toolchain, architecture: str) -> Host:
-    """How a worker runs a CUDA artifact: it sees the driver and the GPU's device files too."""
-    program = build_cuda_runtime(toolkit, toolchain, architecture)
+def cuda_host(
+    toolkit: Toolkit, toolchain: Toolchain, architecture: str, source: str = "cuda_host.cu"
+) -> Host:
+    """How a worker runs a CUDA artifact: it sees the driver and the GPU's device files too.
+
+    Args:
+        toolkit: has nvcc.
+        toolchain: compiles the host's part.
+        architecture: what its own kernels are compiled for.
+        source: the program; see `build_cuda_runtime`.
+    """
+    program = build_cuda_runtime(toolkit, toolchain, architecture, source=source)
     libraries = tuple(library_files())
     return Host(
         (str(program),),
@@ -261,6 +269,19 @@ def cuda_host(toolkit: Toolkit, toolchain: Toolchain, architecture: str) -> Host
             }
         ),
     )
+
+
+def solo_host(toolchains: Sequence[Toolchain], architecture: str) -> Host | None:
+    """The program that runs one CUDA artifact alone (`worker/solo.cu`); None without a toolkit."""
+    toolkit = find_toolkit()
+    if toolkit is None or not toolchains:
+        return None
+    return cuda_host(toolkit, first_gnu(toolchains), architecture, "solo.cu")
+
+
+def first_gnu(toolchains: Sequence[Toolchain]) -> Toolchain:
+    """The first g++, which nvcc knows best; else the first."""
+    return next((t for t in toolchains if t.name.startswith("g++")), toolchains[0])
 
 
 def _said(log: str, limit: int = 4000) -> str:

@@ -48,9 +48,13 @@ def build_clock(toolchain: Toolchain) -> Path:
 
 
 def build_cuda_runtime(
-    toolkit: Toolkit, toolchain: Toolchain, architecture: str, cache: Path | None = None
+    toolkit: Toolkit,
+    toolchain: Toolchain,
+    architecture: str,
+    cache: Path | None = None,
+    source: str = "cuda_host.cu",
 ) -> Path:
-    """Path of the worker's host program for CUDA artifacts.
+    """Path of a program that runs CUDA artifacts.
 
     It loads the toolkit's own runtime library, which the artifact then shares.
 
@@ -59,6 +63,7 @@ def build_cuda_runtime(
         toolchain: compiles the host's part.
         architecture: what its own kernels are compiled for, such as `sm_90a`.
         cache: folder; default: the user's.
+        source: `cuda_host.cu`, the worker's host, or `solo.cu`, which runs one alone.
 
     Raises:
         HarnessError: it does not compile.
@@ -66,8 +71,8 @@ def build_cuda_runtime(
     folder = toolkit.runtime_folder
     arguments = (
         for_architecture(architecture), "-std=c++17", "-O2", "-cudart=shared",
-        f"-ccbin={toolchain.path}", f"-Xlinker=-rpath={folder}", "-o", "runtime",
-        "cuda_host.cu", "-ldl",
+        f"-ccbin={toolchain.path}", f"-Xlinker=-rpath={folder}", "-Xlinker=-E",
+        "-o", "runtime", source, "-ldl",
     )  # fmt: skip
     stamp = str(os.stat(toolkit.nvcc).st_mtime_ns)
     key = (*arguments, toolkit.nvcc, toolkit.version, toolchain.version, stamp)
@@ -75,7 +80,9 @@ def build_cuda_runtime(
     def run(scratch: Path) -> Outcome:
         return toolkit.run(scratch, arguments, 120)
 
-    return _published(_texts("*.[ch]pp", "*.cu"), key, "-cuda", cache, run, toolkit.version)
+    return _published(
+        _texts("*.[ch]pp", "*.cu"), key, f"-{Path(source).stem}", cache, run, toolkit.version
+    )
 
 
 def _built(
