@@ -17,8 +17,17 @@ from kernelwright.model.machine import (
     products_of,
 )
 from kernelwright.model.mapping import FrozenMap
-from kernelwright.model.measurement import Bound, Claim, Estimate, Outcome, Peer, WorkloadResult
+from kernelwright.model.measurement import (
+    Bound,
+    Claim,
+    Estimate,
+    Outcome,
+    Peer,
+    Telemetry,
+    WorkloadResult,
+)
 from kernelwright.model.problem import PublicProblem, Sizes
+from kernelwright.model.profile import Finding, KernelFacts, Limit, Profile
 from kernelwright.model.signature import ScalarArgument, Signature, TensorArgument
 from kernelwright.model.verdict import Measured, Reason, Rejected, Stage, Verdict
 from kernelwright.model.workload import Scalar, Tier, Workload
@@ -32,15 +41,19 @@ __all__ = [
     "Exchange",
     "ExchangeOutcome",
     "Family",
+    "Finding",
     "FrozenMap",
     "Gpu",
     "Host",
+    "KernelFacts",
     "Language",
+    "Limit",
     "Lineage",
     "Machine",
     "Measured",
     "Outcome",
     "Peer",
+    "Profile",
     "PublicProblem",
     "Reason",
     "Rejected",
@@ -50,6 +63,7 @@ __all__ = [
     "Sizes",
     "Stage",
     "Target",
+    "Telemetry",
     "TensorArgument",
     "Tier",
     "Toolchain",

@@ -53,6 +53,29 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
+class Telemetry:
+    """The state of a GPU, read after each round of calls; medians, unless it says otherwise."""
+
+    readings: int
+    clock_mhz: float
+    """Of the multiprocessors."""
+    lowest_clock_mhz: float
+    most_clock_mhz: float
+    """That the GPU ever has."""
+    memory_clock_mhz: float
+    power_w: float
+    temperature_c: float
+    """Highest."""
+    throttling: FrozenMap[str, float] = field(default_factory=FrozenMap[str, float])
+    """Share of the readings in which the GPU said that it was slowed down, by its reason."""
+
+    @property
+    def throttled(self) -> bool:
+        """Whether more than a tenth of the readings say so, by one reason."""
+        return any(share > 0.1 for share in self.throttling.values())
+
+
+@dataclass(frozen=True, slots=True)
 class WorkloadResult:
     """What was measured of one candidate on one workload."""
 
@@ -79,6 +102,8 @@ class WorkloadResult:
     """What its packing of static inputs took, outside of its time; None: it packs nothing."""
     prepared_bytes: int = 0
     """What it packed them into."""
+    telemetry: Telemetry | None = None
+    """On a GPU whose driver tells."""
 
     @property
     def best_baseline(self) -> Peer | None:

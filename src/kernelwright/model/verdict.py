@@ -1,8 +1,9 @@
 """Verdicts: a tagged union, so that a failed candidate has no time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from kernelwright.model.mapping import FrozenMap
 from kernelwright.model.measurement import Claim, WorkloadResult
 
 
@@ -55,6 +56,12 @@ class Reason(StrEnum):
     WROTE_INPUT = "wrote_input"
     RED_ZONE = "red_zone"
     """It wrote outside its buffers."""
+    OUT_OF_BOUNDS = "out_of_bounds"
+    """On a GPU: a sanitizer saw it read or write outside of its memory."""
+    DATA_RACE = "data_race"
+    """On a GPU: a sanitizer saw threads of a block meet in shared memory without a barrier."""
+    UNINITIALISED = "uninitialised"
+    """On a GPU: a sanitizer saw it read memory that nobody had written."""
     STRAY_THREADS = "stray_threads"
     """Threads or processes other than the OpenMP team were still there after the call."""
     IMPOSSIBLE_TIME = "impossible_time"
@@ -91,6 +98,9 @@ class Measured:
     """Of an acceptance with at least one baseline."""
     deterministic: bool | None = None
     """Whether calls on the same input, in several processes, gave equal bytes; None: not tried."""
+    sanitized: FrozenMap[str, str] = field(default_factory=FrozenMap[str, str])
+    """By tool (`memcheck`, `racecheck`, `initcheck`): `clean`, or why nothing is known; empty on
+    processors, and in older archives."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -101,6 +111,8 @@ class Measured:
             for result in self.workloads
             if result.collapsed and result.peers
         ]
+        if any(result.telemetry and result.telemetry.throttled for result in self.workloads):
+            found.append("The GPU was throttled while it was measured.")
         if self.deterministic is False:
             found.append("Calls on the same input differ in their bits.")
         return tuple(found)

@@ -13,18 +13,23 @@ from kernelwright.model import (
     Estimate,
     Exchange,
     Family,
+    Finding,
     FrozenMap,
     Gpu,
+    KernelFacts,
+    Limit,
     Lineage,
     Machine,
     Measured,
     Peer,
+    Profile,
     PublicProblem,
     Reason,
     Rejected,
     ScalarArgument,
     Signature,
     Stage,
+    Telemetry,
     TensorArgument,
     Toolchain,
     Usage,
@@ -145,6 +150,28 @@ def measured(median_us: float = 12.5, accepted: bool = True) -> Measured:
     )
     bare = WorkloadResult(workload(), Estimate(1.0, 1.0, 1.0), 1)
     return Measured((result, bare), accepted)
+
+
+def telemetry() -> Telemetry:
+    """The state of a GPU that was slowed down at times."""
+    return Telemetry(
+        12, 1755.0, 1410.0, 1980.0, 3201.0, 512.5, 71.0, FrozenMap({"power limit": 0.25})
+    )
+
+
+def profile() -> Profile:
+    """A diagnosis with everything in it."""
+    finding = Finding(
+        Limit.SPILLS, 0.75, "scaled: values travel", FrozenMap({"bytes spilled": 64.0}), ("less",)
+    )
+    kernel = KernelFacts(
+        "scaled", 1, 12.25, 4096, 256, 32, 1024, 64, 2, "registers",
+        FrozenMap({"instructions": 99}), FrozenMap({"gpu__time_duration.sum": 12250.0}),
+    )  # fmt: skip
+    return Profile(
+        "cuda", workload(), 12.5, 0.5, 0.25, (finding,), (kernel,), 3.5, ("rates", "ptxas"),
+        FrozenMap({"counters": "ncu is not installed"}),
+    )  # fmt: skip
 
 
 def accepted() -> Measured:
