@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kernelwright.evaluation.alone import examine_memory
 from kernelwright.evaluation.expected import Fault
 from kernelwright.evaluation.race import OWN, Race
 from kernelwright.evaluation.repeat import check_many, is_deterministic
@@ -64,8 +65,11 @@ def accept(judge: Judge, session: Session, own: Session | None) -> Verdict:
     if isinstance(found, Rejected):
         return found
     race, claim = found
+    sanitized = examine_memory(judge, session.candidate, session.artifact)
+    if isinstance(sanitized, Rejected):
+        return sanitized
     result = race.result(error, settings.accept.precise(race.deciding()))
-    return Measured((result, *heldout), True, claim, deterministic)
+    return Measured((result, *heldout), True, claim, deterministic, sanitized)
 
 
 def _check(judge: Judge, session: Session) -> Rejected | float:

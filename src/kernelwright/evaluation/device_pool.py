@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kernelwright.evaluation.expected import Case, Checked, Equivalence, checked
-from kernelwright.evaluation.layout import PAGE, Place
+from kernelwright.evaluation.layout import PAGE, Bytes, Place
 from kernelwright.evaluation.oracle_client import OracleClient
 from kernelwright.evaluation.pool import Pool
 from kernelwright.evaluation.wire import Json, workload_to_json
@@ -74,6 +74,11 @@ class DevicePool(Pool):
         for place, copy in zip(self.input_slots[slot], self.seen[case].inputs, strict=True):
             self.secret.copy(copy.offset, place.nbytes, self.inputs, place.offset)
         return self.oracle.changed(self._request(case))
+
+    def given(self, case: int) -> list[Bytes]:
+        """The inputs of a case, copied to the host."""
+        places = self.secrets[case].inputs
+        return [self.secret.fetch(place.offset, place.nbytes).copy() for place in places]
 
     def lay_before_oracle(self, case: int, slot: int) -> tuple[str, tuple[Place, ...]]:
         """The secrets themselves, of which a baseline makes copies of its own."""

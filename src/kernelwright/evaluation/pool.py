@@ -150,6 +150,10 @@ class Pool:
             self._show(case, number, place)
         self.holds[slot] = case
 
+    def given(self, case: int) -> list[Bytes]:
+        """The inputs of a case, on the host."""
+        return list(self.cases[case].inputs)
+
     def load_static(self, case: int, slot: int) -> list[Place]:
         """Copy the static inputs of a case into a slot, alone; `blank` takes them away again."""
         self.blank()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Protocol
 
+from kernelwright.diagnosis import Reader
 from kernelwright.evaluation.baselines import BaselineRole
 from kernelwright.evaluation.expected import Fault
 from kernelwright.evaluation.roof import RoofSamples
@@ -58,6 +59,7 @@ class Race:
     roofs: RoofSamples
     calls: int
     """Of each role in a round; the median of their times counts."""
+    telemetry: Reader | None = None
 
     @staticmethod
     def prepare(
@@ -69,7 +71,10 @@ class Race:
         rival = None if own is None else KernelRole(OWN, own, judge.pool, _everything)
         candidate = KernelRole(CANDIDATE, session, judge.pool, _everything)
         calls = 1 if baselines else judge.settings.duel_calls
-        return Race(judge, candidate, list(baselines), rival, samples, RoofSamples(), calls)
+        return Race(
+            judge, candidate, list(baselines), rival, samples, RoofSamples(), calls,
+            judge.ground.telemetry(),
+        )  # fmt: skip
 
     def close(self) -> None:
         """End the kernels' processes; samples stay."""
@@ -109,6 +114,8 @@ class Race:
             if stumble is not None:
                 return stumble.fault
             self.roofs.rates.append(judge.roof.read(judge.cost))
+            if self.telemetry is not None:
+                self.telemetry.read()
             if self.samples.rounds < FEWEST:
                 continue
             if rule.done(self.deciding()) or time.monotonic() > end:
@@ -174,6 +181,7 @@ class Race:
             within_target=precise,
             prepare_us=typical_us(self.candidate.session.prepare_us),
             prepared_bytes=self.candidate.session.needs.prepared.get(self.judge.bench, 0),
+            telemetry=self.telemetry.summary() if self.telemetry is not None else None,
         )
 
     def _peers(self) -> list[Peer]:

@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from kernelwright.build import solo_host
 from kernelwright.cuda_driver import device_files, library_files
+from kernelwright.diagnosis import Reader, reader
 from kernelwright.errors import MachineError
 from kernelwright.evaluation.clocks import SLACK_US
 from kernelwright.evaluation.pool import MakeArena
 from kernelwright.evaluation.roof import BenchCost, RoofReader
 from kernelwright.execution import Arena, DeviceArena
 from kernelwright.machine import Evict, evictor, flush_bytes
-from kernelwright.model import Bound, Gpu, Machine, Target, fastest_unit
+from kernelwright.model import Bound, Gpu, Host, Machine, Target, fastest_unit
 from kernelwright.roofline import Rates, bound, datasheet_floor_us, floor_us, memory_rate
 
 DEVICE_SLACK_US = 1000.0
@@ -75,6 +77,10 @@ class Ground:
     """Device files that the oracle opens."""
     libraries: tuple[Path, ...] = ()
     """Folders of libraries that it needs for them."""
+    solo: Callable[[], Host | None] = lambda: None
+    """The program that runs a kernel alone, for tools that look at it; None: there is none."""
+    telemetry: Callable[[], Reader | None] = lambda: None
+    """Reads the state of the device; None: it cannot be asked."""
 
 
 def ground_of(target: Target, machine: Machine, flush_factor: float) -> Ground:
@@ -134,6 +140,8 @@ def _gpu(machine: Machine, factor: float) -> Ground:
         spares=_SPARES,
         devices=tuple(device_files()),
         libraries=tuple(folders),
+        solo=lambda: solo_host(machine.toolchains, gpu.architecture),
+        telemetry=reader,
     )
 
 
