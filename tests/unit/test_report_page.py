@@ -31,7 +31,9 @@ from kernelwright.model import (
 )
 from kernelwright.problems import public_to_json
 from kernelwright.report import gather, headline, render, roofline_svg, speedup_svg, write_report
-from kernelwright.store import Archive
+from kernelwright.report.text import trust
+from kernelwright.store import Archive, to_json
+from kernelwright.testing import samples
 
 MACHINE = Machine(
     "example-2c", "Example Processor", 2, 512, ("avx512f",), 2**15, 2**21, 2**25, 2**34, "Linux",
@@ -155,6 +157,30 @@ def test_a_finished_run_has_its_whole_story(archive, tmp_path):
         "heldout", "T=513, H=1023", "sandbox",
     ):  # fmt: skip
         assert text in page, text
+
+
+def test_what_limits_the_winner_is_shown(archive):
+    best = fill(archive)
+    profile = to_json(samples.profile())
+    archive.add_event("profile", candidate="another", profile=profile)
+    assert "What limits it" not in render(gather(archive))
+    archive.add_event("profile", candidate=best.identity, profile=profile)
+    page = render(gather(archive))
+    for text in ("What limits it", "spills", "scaled: values travel", "bytes spilled 64.0",
+                 "No counters: ncu is not installed", "3.50 mJ a call"):  # fmt: skip
+        assert text in page, text
+
+
+def test_the_state_of_the_gpu_and_sanitizers_are_told():
+    state = {**to_json(samples.telemetry())["data"], "throttled": True}
+    document = {
+        "workloads": [{"tier": "bench", "telemetry": state}],
+        "sanitized": {"memcheck": "clean", "racecheck": "not finished within 60 s"},
+    }
+    told = dict(trust(document))
+    assert told["sanitizer"] == "memcheck: clean; racecheck: not finished within 60 s"
+    assert "throttled by power limit in 25%" in told["GPU"]
+    assert "1755 MHz of 1980" in told["GPU"]
 
 
 def test_diagnostics_and_sources_are_escaped(archive, tmp_path):

@@ -3,6 +3,7 @@
 from kernelwright.campaign.audit import AuditRequest, audit
 from kernelwright.campaign.evaluate import compare, evaluate
 from kernelwright.campaign.optimize import optimize
+from kernelwright.campaign.profile import profile
 from kernelwright.campaign.request import (
     Budget,
     CampaignRequest,
@@ -24,5 +25,6 @@ __all__ = [
     "compare",
     "evaluate",
     "optimize",
+    "profile",
     "run_suite",
 ]

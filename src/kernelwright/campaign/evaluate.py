@@ -53,7 +53,7 @@ def evaluate(
     judge = Judge(reference, dtype, sizes, machine, builder, None, settings, target)
     with judge.open(progress.stage):
         admit(judge, progress)
-        candidate = _at_defaults(family, judge)
+        candidate = at_defaults(family, judge)
         progress.stage("building")
         artifact = builder.build(candidate)
         progress.stage("judging")
@@ -79,7 +79,8 @@ def _trust(verdict: Verdict, judge: Judge) -> Document:
     return trust_document(verdict, judge.verified()["heldout"])
 
 
-def _at_defaults(family: Family, judge: Judge) -> Candidate:
+def at_defaults(family: Family, judge: Judge) -> Candidate:
+    """A family at its declared default tunables, as far as the sizes allow them."""
     space = space_of(family, judge.public.signature, judge.sizes, judge.machine)
     return bind(family, space.default())
 
@@ -139,7 +140,7 @@ def compare(
     builder = open_builder(machine, target)
     judge = Judge(reference, dtype, sizes, machine, builder, None, settings, target)
     with judge.open(progress.stage):
-        candidates = [_at_defaults(family, judge) for family in families]
+        candidates = [at_defaults(family, judge) for family in families]
         progress.stage("building")
         built = builder.build_many(candidates)
         progress.stage("judging")

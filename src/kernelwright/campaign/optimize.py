@@ -11,12 +11,14 @@ from typing import Any
 from kernelwright import suite
 from kernelwright.build import Artifact, Builders, builder_for
 from kernelwright.build.cache import user_cache_folder
+from kernelwright.campaign.diagnosing import profile_of
 from kernelwright.campaign.loop import Campaign
 from kernelwright.campaign.request import CampaignRequest, Progress, Silent
 from kernelwright.campaign.result import (
     Document,
     candidate_document,
     machine_document,
+    profile_document,
     rejected_by_stage,
     trust_document,
     workload_document,
@@ -29,7 +31,7 @@ from kernelwright.machine import probe
 from kernelwright.model import Candidate, Dtype, Machine, Measured, Target, content_hash
 from kernelwright.problems import public_to_json
 from kernelwright.report import write_report
-from kernelwright.store import Archive
+from kernelwright.store import Archive, to_json
 
 
 def open_builder(machine: Machine, target: Target = "cpu") -> Builders:
@@ -182,11 +184,30 @@ def _run(campaign: Campaign, judge: Judge, archive: Archive, progress: Progress)
         verdict, document["verified"]["heldout"], _searched(leader, verdict, campaign.baseline_us)
     )
     document["workloads"] = [workload_document(w) for w in verdict.workloads]
+    document["profile"] = _profiled(campaign, judge, leader, verdict, archive, progress)
     document |= _write(campaign, judge, (leader.candidate, verdict), progress)
     fastest = verdict.workloads[0].best_baseline
     if fastest is not None and fastest.speedup.high < 1:
         document |= _advice(f"the baseline '{fastest.name}' is faster than the best kernel", {})
     return document
+
+
+def _profiled(
+    campaign: Campaign,
+    judge: Judge,
+    leader: Leader,
+    verdict: Measured,
+    archive: Archive,
+    progress: Progress,
+) -> Document | None:
+    """What limits the winner; also in the archive. None where it cannot be built again."""
+    progress.stage("looking for what limits it")
+    built = campaign.builder.build(leader.candidate)
+    if not isinstance(built, Artifact):
+        return None
+    profile = profile_of(judge, leader.candidate, built, verdict.workloads[0])
+    archive.add_event("profile", candidate=leader.candidate.identity, profile=to_json(profile))
+    return profile_document(profile)
 
 
 def _write(

@@ -5,8 +5,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from kernelwright.model import Candidate, Estimate, Machine, Measured, Rejected, WorkloadResult
+from kernelwright.model import (
+    Candidate,
+    Estimate,
+    Machine,
+    Measured,
+    Profile,
+    Rejected,
+    Telemetry,
+    WorkloadResult,
+)
 from kernelwright.sandbox import isolation_note
+from kernelwright.store import to_json
 
 Document = dict[str, Any]
 
@@ -49,6 +59,7 @@ def workload_document(result: WorkloadResult) -> Document:
         "error": finite(result.error),
         "prepare_us": result.prepare_us,
         "prepared_bytes": result.prepared_bytes,
+        "telemetry": telemetry_document(result.telemetry),
         "baseline_prepare_us": {
             peer.name: peer.prepare_us for peer in result.peers if peer.prepare_us is not None
         },
@@ -121,6 +132,7 @@ def trust_document(verdict: Measured, checked: int, searched: float | None = Non
         "claim": claim_document(verdict, searched),
         "generality": generality_document(verdict, checked),
         "deterministic": verdict.deterministic,
+        "sanitized": dict(verdict.sanitized),
         "warnings": list(verdict.warnings),
     }
 
@@ -147,6 +159,18 @@ def machine_document(machine: Machine) -> Document:
         "versions": dict(machine.versions),
         "gpu": None if machine.gpu is None else asdict(machine.gpu),
     }
+
+
+def profile_document(profile: Profile) -> Document:
+    """A diagnosis: what limits a kernel, heaviest first, with its evidence and what helps."""
+    return {"limit": str(profile.limit), **to_json(profile)["data"]}
+
+
+def telemetry_document(telemetry: Telemetry | None) -> Document | None:
+    """The state of the GPU while it was measured; None where nobody told."""
+    if telemetry is None:
+        return None
+    return {**to_json(telemetry)["data"], "throttled": telemetry.throttled}
 
 
 def rejected_by_stage(verdicts: Iterable[Measured | Rejected]) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from kernelwright import __version__
-from kernelwright.cli import auditing, campaigns, judging, looking
+from kernelwright.cli import auditing, campaigns, judging, looking, profiling
 
 app = typer.Typer(
     name="kernelwright",
@@ -25,6 +25,7 @@ for _command in (
     campaigns.optimize,
     judging.evaluate,
     judging.compare,
+    profiling.profile,
     looking.report,
     campaigns.suite,
     auditing.audit,

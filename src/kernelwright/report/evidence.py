@@ -14,13 +14,14 @@ from kernelwright.model import (
     Machine,
     Measured,
     Peer,
+    Profile,
     PublicProblem,
     Rejected,
     Verdict,
     WorkloadResult,
 )
 from kernelwright.problems import public_from_json
-from kernelwright.store import Archive, StoredVerdict
+from kernelwright.store import Archive, StoredVerdict, from_json
 
 Document = Mapping[str, Any]
 
@@ -57,6 +58,8 @@ class Evidence:
     claim: Claim | None = None
     """Of the acceptance, where the archive is new enough to have one."""
     warnings: tuple[str, ...] = ()
+    profile: Profile | None = None
+    """What limits the best kernel, where a campaign has asked."""
     document: Document = field(default_factory=FrozenMap[str, Any])
     """The campaign's result as `optimize --json` prints it; empty when it did not end."""
 
@@ -120,8 +123,14 @@ def gather(archive: Archive) -> Evidence:
         results=_in_order(accepted),
         claim=accepted.claim if accepted else None,
         warnings=accepted.warnings if accepted else (),
+        profile=_profile(best, archive),
         document=document,
     )
+
+
+def _profile(best: str | None, archive: Archive) -> Profile | None:
+    found = [e for e in archive.events("profile") if e.document["candidate"] == best]
+    return from_json(found[-1].document["profile"], Profile) if found else None
 
 
 def _best_identity(document: Document, verdicts: tuple[StoredVerdict, ...]) -> str | None:

@@ -79,6 +79,7 @@ def render(evidence: Evidence) -> str:
         isolation_note=isolation_note(evidence.machine.isolation).partition(": ")[2],
         verified=evidence.document.get("verified", {}),
         trust=text.trust(evidence.document),
+        findings=text.findings(evidence.profile),
         warnings=evidence.warnings,
         plotly=Markup(get_plotlyjs()),
         style=_part("report.css"),
@@ -143,7 +144,7 @@ def _highlighted(source: str, language: str) -> Markup:
     if not source:
         return Markup("")
     formatter: HtmlFormatter[str] = HtmlFormatter(nowrap=True)
-    lexer = get_lexer_by_name(language if language in ("cpp", "python") else "text")
+    lexer = get_lexer_by_name(language if language in ("cpp", "cuda", "python") else "text")
     return Markup(highlight(source, lexer, formatter))
 
 

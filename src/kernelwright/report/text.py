@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kernelwright.model import Estimate
+from kernelwright.model import Estimate, Profile
 
 
 def duration(us: float | None) -> str:
@@ -78,7 +78,48 @@ def trust(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     if same is not None:
         text = "equal in every call, in several processes" if same else "differ between calls"
         lines.append(("bits", text))
+    sanitized = document.get("sanitized")
+    if sanitized:
+        lines.append(
+            ("sanitizer", "; ".join(f"{name}: {said}" for name, said in sanitized.items()))
+        )
+    state = _state(document)
+    if state:
+        lines.append(("GPU", state))
     return lines
+
+
+def _state(document: Mapping[str, Any]) -> str:
+    """The GPU's state in the scored rounds; empty where nobody told."""
+    found = [w.get("telemetry") for w in document.get("workloads", ()) if w["tier"] == "bench"]
+    if not found or not found[0]:
+        return ""
+    t = found[0]
+    sentence = (
+        f"{t['clock_mhz']:.0f} MHz of {t['most_clock_mhz']:.0f} after each round (lowest "
+        f"{t['lowest_clock_mhz']:.0f}), {t['power_w']:.0f} W, at most {t['temperature_c']:.0f} °C"
+    )
+    slowed = ", ".join(f"{name} in {share:.0%}" for name, share in t["throttling"].items())
+    return f"{sentence}; throttled by {slowed} of the readings" if slowed else sentence
+
+
+def findings(profile: Profile | None) -> list[dict[str, Any]]:
+    """The findings of a profile for people: heading, sentence, evidence as text, moves."""
+    return [
+        {
+            "limit": str(finding.limit).replace("_", " "),
+            "weight": percent(finding.weight),
+            "sentence": finding.sentence,
+            "evidence": evidence(finding.evidence),
+            "moves": finding.moves,
+        }
+        for finding in (profile.findings if profile else ())
+    ]
+
+
+def evidence(numbers: Mapping[str, float]) -> str:
+    """`necessary bytes 1.05e+06, blocks 8`."""
+    return ", ".join(f"{name} {significant(value)}" for name, value in numbers.items())
 
 
 _OUTCOMES = {
