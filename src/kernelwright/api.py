@@ -6,7 +6,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from kernelwright import campaign, suite
-from kernelwright.model import Dtype, FrozenMap
+from kernelwright.model import Dtype, FrozenMap, language_target
 from kernelwright.problems import ProblemReference, parse_reference
 from kernelwright.propose import own_kernel_family
 from kernelwright.store import Archive
@@ -93,6 +93,34 @@ def evaluate(
         Dtype(dtype) if dtype else None,
         FrozenMap(sizes) if sizes is not None else None,
         progress=progress,
+    )
+
+
+def profile(
+    target: Target,
+    kernel: str | Path,
+    *,
+    language: str | None = None,
+    dtype: str | None = None,
+    sizes: Mapping[str, int] | None = None,
+    progress: campaign.Progress | None = None,
+) -> dict[str, Any]:
+    """Say what limits one kernel file; see `optimize` for the arguments.
+
+    Returns:
+        What `kernelwright profile --json` prints.
+
+    Raises:
+        UserError: the problem, the kernel file or the machine is not usable.
+    """
+    family = own_kernel_family(Path(kernel), language)
+    return campaign.profile(
+        refer(target),
+        family,
+        Dtype(dtype) if dtype else None,
+        FrozenMap(sizes) if sizes is not None else None,
+        progress,
+        target=language_target(family.language),
     )
 
 

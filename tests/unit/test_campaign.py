@@ -72,7 +72,11 @@ def test_a_campaign_ends_with_a_verified_winner_and_its_report(finished):
     assert bench["roof"]["rate"] > 0
     assert document["verified"]["workloads"] > 5
     assert Path(document["best"]["path"]).is_file()
-    assert "<html" in Path(document["report"]).read_text()[:200].lower()
+    page = Path(document["report"]).read_text()
+    assert "<html" in page[:200].lower()
+    assert document["profile"]["limit"] == document["profile"]["findings"][0]["limit"]
+    assert document["profile"]["findings"][0]["moves"]
+    assert "What limits it" in page
     assert json.loads((request.folder / "result.json").read_text())["best"] == document["best"]
 
 

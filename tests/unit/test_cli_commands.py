@@ -36,6 +36,7 @@ def run(*arguments, cwd=None):
         (("optimize", "rms_norm", "--size", "T:4"), "is not a list of sizes"),
         (("evaluate", "rms_norm", "absent.cpp"), "'absent.cpp' cannot be read"),
         (("compare", "rms_norm", "absent.xyz"), "'absent.xyz' cannot be read"),
+        (("profile", "absent.cpp", "--like", "rms_norm"), "'absent.cpp' cannot be read"),
         (("report", "no_run"), "'no_run' is not a run folder"),
         (("report", "absent.json"), "there is no table 'absent.json'"),
     ],
@@ -58,8 +59,8 @@ def test_a_wrong_option_is_refused_without_a_traceback():
 
 def test_help_names_every_command_with_examples():
     text = run("--help").stdout
-    commands = ["problems", "show", "probe", "optimize", "evaluate", "compare", "report", "suite",
-                "audit"]  # fmt: skip
+    commands = ["problems", "show", "probe", "optimize", "evaluate", "compare", "profile", "report",
+                "suite", "audit"]  # fmt: skip
     for command in commands:
         assert command in text
         words = run(command, "--help").stdout

@@ -12,7 +12,7 @@ from kernelwright.build import Artifact, CppBuilder
 from kernelwright.build.ptxas import parse_resources
 from kernelwright.diagnosis import Situation, diagnose, processor_facts, sanitizers, tools
 from kernelwright.diagnosis.alone import AloneOutcome, told
-from kernelwright.diagnosis.counters import parse_counters
+from kernelwright.diagnosis.counters import METRICS, parse_counters
 from kernelwright.diagnosis.disassembly import gpu_mixes
 from kernelwright.diagnosis.facts import energy_mj, joined, plain_name
 from kernelwright.diagnosis.occupancy import limits_of, occupancy
@@ -134,6 +134,12 @@ def test_instructions_are_counted_by_kind():
     assert mixes["_Z4addsPKfPfl"]["atomics"] == 1
     assert mixes["_Z10multipliesPKfPfl"]["loop float"] == 32
     assert mixes["_Z9overflowsPKfPfl"]["loop local loads"] > 10
+
+
+def test_what_is_asked_for_was_recorded():
+    assert set(METRICS) <= set((RECORDS / "metrics.txt").read_text().split())
+    copies = parse_counters((RECORDS / "ncu.csv").read_text())["_Z6copiesPK6float4PS_l"]
+    assert set(copies) == set(METRICS)
 
 
 def test_what_is_no_answer_of_a_tool_is_nothing():

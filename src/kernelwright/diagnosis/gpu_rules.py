@@ -262,7 +262,7 @@ def _issue(s: Situation, kernel: KernelFacts) -> Iterator[Hint]:
 
 
 def _no_matrix(s: Situation, kernel: KernelFacts) -> Iterator[Hint]:
-    if s.unit != "bf16 products" or s.compute_us < 0.3 * s.memory_us or not kernel.mix:
+    if "products" not in s.unit or s.compute_us < 0.3 * s.memory_us or not kernel.mix:
         return
     if not kernel.mix.get("matrix") and kernel.mix.get("float", 0) > 8:
         text = "its products do not use the matrix units"

@@ -19,7 +19,7 @@ class Situation:
     """What the necessary bytes take at the measured rate."""
     compute_us: float
     unit: str
-    """`fma` or `bf16 products`."""
+    """`fma`, or products that matrix units make, such as `bf16 products`."""
     kernels: tuple[KernelFacts, ...]
     """Longest first."""
     gpu: Gpu | None = None
