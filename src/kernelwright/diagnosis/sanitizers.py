@@ -9,23 +9,35 @@ from kernelwright.diagnosis.tools import find_tool
 from kernelwright.model import Reason
 
 MISSING = "compute-sanitizer is not installed"
-TOOLS: Mapping[str, tuple[Reason, tuple[str, ...]]] = {
-    "memcheck": (Reason.OUT_OF_BOUNDS, ("--padding", "512", "--report-api-errors", "no")),
-    "racecheck": (Reason.DATA_RACE, ()),
-    "initcheck": (Reason.UNINITIALISED, ()),
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One of the sanitizer's tools."""
+
+    reason: Reason
+    """What a finding means."""
+    finding: re.Pattern[str]
+    """How its findings begin; whatever else it says is about itself or about the program, which
+    the judge has seen run."""
+    options: tuple[str, ...] = ()
+
+
+TOOLS: Mapping[str, Tool] = {
+    "memcheck": Tool(
+        Reason.OUT_OF_BOUNDS,
+        re.compile(r"(Invalid|Misaligned|Out-of-range) |Stack overflow|Malloc/Free error"),
+        # allocations lie beside each other: what is read past one would be inside of the next
+        ("--padding", "512", "--report-api-errors", "no"),
+    ),
+    "racecheck": Tool(Reason.DATA_RACE, re.compile(r"Error: (Race|Potential) ")),
+    "initcheck": Tool(Reason.UNINITIALISED, re.compile(r"Uninitialized ")),
 }
-"""By tool: what a finding means, and options of its own. Allocations of one kernel lie beside each
-other, so without padding what is read past one is inside of the next."""
 _FOUND = 86
 """The exit code that we ask for where something is found."""
 _TIMEOUT_S = 60.0
 _PREFIX = re.compile(r"^=========\s?", re.MULTILINE)
-_NOISE = re.compile(
-    r"COMPUTE-SANITIZER|\s*Host Frame:.*|\s*Saved host backtrace.*|.*SUMMARY:.*|Warning:.*"
-    r"|Program hit .*|Target application returned .*|.*Internal Sanitizer Error.*"
-)
-"""What is no finding: frames of the host, functions of the runtime that answered with an error, and
-that the program failed, which the judge has found out where it is the kernel's fault."""
+_NOISE = re.compile(r"COMPUTE-SANITIZER|\s*Host Frame:.*|\s*Saved host backtrace.*|.*SUMMARY:.*")
 _LINES = 6
 
 
@@ -47,23 +59,23 @@ def sanitize(call: AloneCall) -> dict[str, str] | Found:
     if program is None:
         return dict.fromkeys(TOOLS, MISSING)
     results: dict[str, str] = {}
-    for tool, (reason, more) in TOOLS.items():
-        options = ["--tool", tool, "--error-exitcode", str(_FOUND), "--print-limit", "3", *more]
-        outcome = run_alone(call, [program, *options], timeout_s=_TIMEOUT_S)
-        words = findings(outcome.log)
+    for name, tool in TOOLS.items():
+        options = ["--tool", name, "--error-exitcode", str(_FOUND), "--print-limit", "3"]
+        outcome = run_alone(call, [program, *options, *tool.options], timeout_s=_TIMEOUT_S)
+        words = finding(tool, outcome.log)
         if outcome.code == _FOUND and words:
-            return Found(reason, f"compute-sanitizer's {tool}: {words}")
-        results[tool] = "clean" if is_clean(outcome) else _why_not(outcome)
+            return Found(tool.reason, f"compute-sanitizer's {name}: {words}")
+        results[name] = "clean" if is_clean(outcome) else _why_not(outcome)
     return results
 
 
-def findings(log: str) -> str:
-    """The first finding of a log, without the host's own frames; empty where there is none."""
+def finding(tool: Tool, log: str) -> str:
+    """The first finding of a tool's log, without frames of the host; empty where there is none."""
     paragraphs = re.split(r"^=========\s*$", log, flags=re.MULTILINE)
     for paragraph in paragraphs:
         lines = [line.rstrip() for line in _PREFIX.sub("", paragraph).splitlines()]
         shown = [line.strip() for line in lines if line and not _NOISE.fullmatch(line)]
-        if shown:
+        if shown and tool.finding.match(shown[0]):
             return "; ".join(shown[:_LINES])
     return ""
 
