@@ -26,7 +26,7 @@ from kernelwright.model import Candidate, Dtype, FrozenMap, Measured, Rejected, 
 from kernelwright.model import TensorArgument as Tensor
 from kernelwright.problems import load_problem, trace_program
 from kernelwright.problems.trace import trace
-from kernelwright.recipes.attention import MATRIX_UNIT
+from kernelwright.recipes.attention import MATRIX_UNIT, PARTS
 from kernelwright.space import parse_declarations
 
 FAST = {"FLAGS": "-O1 -march=native"}
@@ -118,7 +118,52 @@ def test_pairs_of_bf16(compiler):
         check(library, sloped, Dtype.BF16, {"H": 2, "S": s, "T": s, "D": d, "E": e})
 
 
-@pytest.mark.skipif("amx_bf16" not in this_machine().isa, reason="no matrix unit")
+needs_matrix_unit = pytest.mark.skipif(
+    "amx_bf16" not in this_machine().isa, reason="this processor has no matrix unit"
+)
+
+
+@needs_matrix_unit
+@pytest.mark.parametrize(
+    ("form", "compiler"), [("sloped", c) for c in COMPILERS] + [("local", "g++")]
+)
+def test_float32_in_three_parts(form, compiler):
+    function = FORMS[form]
+    library = build(family_of(function, Dtype.F32, PARTS), SMALL, compiler)
+    for s, d, e in ((1, 1, 1), (13, 17, 5), (177, 70, 33)):
+        check(library, function, Dtype.F32, {"H": 2, "S": s, "T": s, "D": d, "E": e})
+
+
+@needs_matrix_unit
+def test_hard_values_in_three_parts():
+    sizes = {"H": 2, "S": 70, "T": 90, "D": 33, "E": 40}
+    draw = np.random.default_rng(0)
+    inputs = {t.name: draw.standard_normal(t.shape(sizes)) for t in HEADS.inputs}
+    inputs["q"][0, 3] *= 1e-30
+    inputs["k"][0] *= 1e6
+    inputs["v"][0, :, :7] *= 1e-35
+    inputs["v"][1, 80, 9], inputs["v"][1, 10, 11] = np.inf, np.nan
+    inputs["q"][1, 20, 5] = np.nan
+    stored = {name: values.astype(np.float32) for name, values in inputs.items()}
+    exact = plain(*(torch.from_numpy(x.astype(np.float64)) for x in stored.values())).numpy()
+    errors = []
+    for wanted in ("attention", PARTS):
+        library = build(family_of(plain, Dtype.F32, wanted), SMALL)
+        found = call(library, HEADS, Dtype.F32, stored, sizes)["out"]
+        assert (np.isnan(found) == np.isnan(exact)).all()
+        assert (found[np.isinf(exact)] == exact[np.isinf(exact)]).all()
+        found, exact_here = (np.where(np.isfinite(exact), x, 0) for x in (found, exact))
+        scale = np.abs(exact_here).max(axis=1, keepdims=True) + 1e-30
+        errors.append((np.abs(found - exact_here) / scale).max())
+    assert errors[1] < 1.5 * errors[0]
+
+
+@needs_matrix_unit
+def test_every_tunable_of_three_parts_changes_the_binary():
+    assert_every_tunable_changes_the_binary(family_of(plain, Dtype.F32, PARTS))
+
+
+@needs_matrix_unit
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_the_matrix_unit(compiler):
     family = family_of(sloped, Dtype.BF16, MATRIX_UNIT)

@@ -26,9 +26,9 @@ template <class P> struct Plan {
         blocks = ceil_div(p.key_count, BLOCK);
         tiles = ceil_div(p.row_count, TILE);
         items = p.batch_count * tiles;
-        key_elements = BLOCK * depth;
-        value_elements = column_panels * NR * BLOCK;
-        query_elements = TILE * depth;
+        key_elements = BLOCK / NR * B_STEP * depth;
+        value_elements = column_panels * B_STEP * BLOCK;
+        query_elements = PANELS * A_STEP * depth;
         mixed_floats = TILE * column_panels * NR;
         partial_floats = round_up(mixed_floats + 2 * PANELS * PADDED, 16);
         const int64_t block_bytes = (key_elements + value_elements) * sizeof(element);
@@ -39,7 +39,7 @@ template <class P> struct Plan {
         parts = ceil_div(p.key_count, part_keys);
         const int64_t line = round_up(std::max(p.depth_count, p.column_count), 16);
         own_bytes = 4 * (partial_floats + BLOCK * MR + (P::plain ? 0 : NR * line)) +
-                    sizeof(element) * (BLOCK * MR + query_elements) + (ahead ? 0 : block_bytes) + 64 * 8;
+                    sizeof(element) * (BLOCK * A_STEP + query_elements) + (ahead ? 0 : block_bytes) + 64 * 8;
         own_bytes = round_up(own_bytes, 4096) + 64 * 5;
     }
     int64_t block_elements() const { return key_elements + value_elements; }
@@ -58,7 +58,7 @@ struct Own {
     template <class P> Own(const Plan<P>& plan, char* memory) : next(memory) {
         partial = take<float>(plan.partial_floats);
         products = take<float>(BLOCK * MR);
-        weights = take<element>(BLOCK * MR);
+        weights = take<element>(BLOCK * A_STEP);
         queries = take<element>(plan.query_elements);
         if (!plan.ahead) block = take<element>(plan.block_elements());
         lines = (float*)next;
@@ -75,7 +75,7 @@ struct Own {
 template <class P>
 inline void pack_keys(const P& p, int64_t batch, int64_t first, int64_t count, float* scratch, element* to) {
     const auto line_of = p.keys(batch);
-    const int64_t depth = p.depth_count, size = round_up(depth, 16), panel = NR * round_up(depth, STEP);
+    const int64_t depth = p.depth_count, size = round_up(depth, 16), panel = B_STEP * round_up(depth, STEP);
     for (int64_t j = 0; j < count; j += NR, to += panel) {
         const int width = int(least(NR, count - j));
         decltype(line_of(0, scratch)) lines[NR];
@@ -89,7 +89,15 @@ template <class P>
 inline void pack_all_values(const P& p, int64_t batch, int64_t first, int64_t count, float* scratch,
                             element* to) {
     const auto line_of = p.values(batch);
-#if DOT
+#if DOT == 3
+    const int64_t size = round_up(p.column_count, 16);
+    for (int64_t t = 0; t < count; t += STEP) {
+        const int some = int(least(STEP, count - t));
+        decltype(line_of(0, scratch)) lines[STEP];
+        for (int c = 0; c < some; ++c) lines[c] = line_of(first + t + c, scratch + (P::plain ? 0 : c * size));
+        pack_step_of_values(lines, some, t, p.column_count, to);
+    }
+#elif DOT
     for (int64_t t = 0; t < round_up(count, STEP); t += 2) {
         const auto even = t < count ? line_of(first + t, scratch) : nullptr;
         const auto odd = t + 1 < count ? line_of(first + t + 1, scratch) : nullptr;
@@ -136,9 +144,19 @@ template <class P> struct Tile {
 
     void pack_queries(Own& own) const {
         const auto line_of = p.queries(batch);
+#if DOT == 3
+        const int64_t size = round_up(p.depth_count, 16);
+        for (int i = 0; i < count; i += MR) {
+            const int some = int(least(MR, count - i));
+            decltype(line_of(0, own.lines)) lines[MR];
+            for (int r = 0; r < some; ++r) lines[r] = line_of(row + i + r, own.lines + (P::plain ? 0 : r * size));
+            pack_panel_of_queries(lines, some, p.depth_count, own.queries + i / MR * A_STEP * plan.depth);
+        }
+#else
         for (int64_t i = 0; i < plan.query_elements; ++i) own.queries[i] = 0;
         for (int i = 0; i < count; ++i)
             pack_query(line_of(row + i, own.lines), i % MR, p.depth_count, own.queries + i / MR * MR * plan.depth);
+#endif
     }
 
     // Keys of one block for one panel of rows.
@@ -149,9 +167,9 @@ template <class P> struct Tile {
         for (int i = 0; i < height; ++i) most = std::max(most, ends[panel * MR + i] - first);
         most = least(most, BLOCK);
         if (most <= 0) return;
-        const element* queries = own.queries + panel * MR * plan.depth;
+        const element* queries = own.queries + panel * A_STEP * plan.depth;
         for (int64_t j = 0; j < most; j += NR)
-            multiply(p.depth_count, queries, keys + j * plan.depth, own.products + j * MR, false);
+            multiply(p.depth_count, queries, keys + j / NR * B_STEP * plan.depth, own.products + j * MR, false);
         const int64_t padded = round_up(most, STEP);
         float* mixed = partial + panel * MR * plan.column_panels * NR;
         Rows rows;
@@ -164,8 +182,13 @@ template <class P> struct Tile {
         rows.survey(scores_of, row + panel * MR, height, own.products);
         rows.soften(scores_of, row + panel * MR, height, own.products, padded, own.weights, mixed,
                     plan.column_panels);
+#if DOT == 3
+        // weights are 1 at most, and of a row whose greatest is 1: those of no size do not matter
+        for (int64_t k = 0; k < padded; k += STEP)
+            contraction::reach_of(own.weights + k / STEP * contraction::PANEL_BLOCK) = {127, 127};
+#endif
         for (int64_t e = 0; e < plan.column_panels; ++e)
-            multiply(most, own.weights, values + e * NR * BLOCK, mixed + e * MR * NR, true);
+            multiply(most, own.weights, values + e * B_STEP * BLOCK, mixed + e * MR * NR, true);
     }
 
     void gather(int64_t begin, int64_t end, const element* packed, Own& own, float* partial) const {
@@ -216,7 +239,7 @@ template <class P> inline int run(const P& p, void* workspace, int64_t workspace
 #pragma omp parallel num_threads(int(plan.threads))
     {
         Own own(plan, base + omp_get_thread_num() * plan.own_bytes);
-#if DOT == 2
+#if DOT >= 2
         const contraction::MatrixUnit unit;
 #endif
         if (plan.ahead) {

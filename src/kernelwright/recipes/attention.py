@@ -26,6 +26,7 @@ from kernelwright.codegen.contraction_lower import flat_loads
 from kernelwright.codegen.emit import Context, Scope, Value
 from kernelwright.codegen.library import paste
 from kernelwright.codegen.matrix_unit import (
+    IN_PARTS,
     ON_MATRIX_UNIT,
     has_matrix_unit,
     on_unit,
@@ -57,6 +58,9 @@ _FEW = 8
 """So few rows wait for memory: their weights stay float32. Rounded to bfloat16, equal weights of
 tokens that a page table repeats err alike, and add up."""
 MATRIX_UNIT = f"attention {ON_MATRIX_UNIT}"
+PARTS = f"attention {IN_PARTS}"
+_LEAST_ROWS = 16
+"""With fewer queries that share keys, taking keys apart costs more than it saves."""
 _LOADS = {Dtype.F32: "load_floats", Dtype.BF16: "load_bf16", Dtype.F16: "load_f16"}
 _STORES = {Dtype.F32: "store_floats", Dtype.BF16: "store_bf16", Dtype.F16: "store_f16"}
 
@@ -77,6 +81,8 @@ def families(
     rows = prod(evaluate_dimension(bound.extent, sizes) for bound in plan.rows)
     narrow = writer.pairs() and rows > _FEW
     schedules = {"attention": _tunables(rows, machine, narrow)}
+    if has_matrix_unit(machine) and not writer.pairs() and rows >= _LEAST_ROWS:
+        schedules = {PARTS: _parts_tunables(machine), **schedules}
     if narrow and has_matrix_unit(machine):
         schedules = {MATRIX_UNIT: _matrix_unit_tunables(machine), **schedules}
     return tuple(
@@ -317,6 +323,14 @@ def _matrix_unit_tunables(machine: Machine) -> Tunables:
     departures: tuple[dict[str, int | str], ...] = (
         {"KEYS": 512}, {"KEYS": 128}, {"PANELS": 4}, {"PANELS": 1},
     )  # fmt: skip
+    return Tunables(choices | toolchain_choices(machine), (), departures)
+
+
+def _parts_tunables(machine: Machine) -> Tunables:
+    choices: dict[str, tuple[int | str, ...]] = {
+        "KEYS": (512, 256, 128, 64), "PANELS": (2, 1, 4, 8), "SPLIT": (256, 512, 1024),
+    }  # fmt: skip
+    departures: tuple[dict[str, int | str], ...] = ({"KEYS": 256}, {"KEYS": 128}, {"PANELS": 4})
     return Tunables(choices | toolchain_choices(machine), (), departures)
 
 

@@ -4,6 +4,8 @@
 // left operand, relative to the greatest score of each row so far; what a row has gathered is rescaled.
 namespace attention {
 
+using contraction::A_STEP;
+using contraction::B_STEP;
 using contraction::NR;
 using contraction::ceil_div;
 using contraction::least;
@@ -27,7 +29,46 @@ constexpr int STEP = contraction::KB;
 
 // -- packing --------------------------------------------------------------------------------------
 
-#if DOT
+#if DOT == 3
+// Blocks of `KP` steps of a panel, from lines that lie across it.
+template <class Lines>
+inline void pack_panel_of_queries(const Lines& lines, int count, int64_t depth, element* to) {
+    alignas(64) float block[MR * contraction::KP] = {};
+    for (int64_t k = 0; k < depth; k += STEP, to += contraction::PANEL_BLOCK) {
+        for (int i = 0; i < count; ++i)
+            simd::sweep<1>(0, STEP, [&](int64_t u, auto, auto) INLINED {
+                const simd::first_lanes there{std::max<int64_t>(0, least(LANES, depth - k - u))};
+                const auto values = simd::load(lines[i] + k + u, there);
+                simd::store(block + contraction::inner_k(i, u), values, simd::all_lanes{});
+            });
+        contraction::part_rows<true>(block, to);
+    }
+}
+template <class T>
+inline void pack_panel_of_keys(const T* const* lines, int count, int64_t depth, element* to) {
+    alignas(64) float block[NR * contraction::KP];
+    for (int64_t k = 0; k < depth; k += STEP, to += contraction::PANEL_BLOCK) {
+        if (depth - k < STEP) std::fill(block, block + NR * STEP, 0.0f);
+        const auto line_of = [&](int64_t j) INLINED { return lines[j] + k; };
+        contraction::pack_transposed<NR>(line_of, count, least(STEP, depth - k), block);
+        contraction::part_columns(block, to);
+    }
+}
+// Up to STEP lines of values, of the keys from `key` on.
+template <class Lines>
+inline void pack_step_of_values(const Lines& lines, int count, int64_t key, int64_t columns, element* to) {
+    alignas(64) float block[NR * contraction::KP] = {};
+    to += key / STEP * contraction::PANEL_BLOCK;
+    for (int64_t e = 0; e < columns; e += NR, to += contraction::B_STEP * BLOCK) {
+        for (int t = 0; t < count; ++t)
+            for (int v = 0; v < NR; v += LANES) {
+                const simd::first_lanes there{std::max<int64_t>(0, least(LANES, columns - e - v))};
+                simd::store(block + t * NR + v, simd::load(lines[t] + e + v, there), simd::all_lanes{});
+            }
+        contraction::part_columns(block, to);
+    }
+}
+#elif DOT
 // Up to 16 pairs of a line of bfloat16, zero beyond its end.
 inline __m512i pairs_of(const bf16* line, int64_t count) {
     if (count >= 32) return _mm512_loadu_si512(line);
@@ -117,7 +158,10 @@ inline simd::floats weight_of(simd::floats x) {
 
 // Exponentials in the layout of the left operand.
 inline void put_weights(element* weights, int i, uint64_t k, simd::floats w) {
-#if DOT
+#if DOT == 3
+    weights += k / STEP * contraction::PANEL_BLOCK + i * STEP;
+    contraction::put_half(w, k % STEP >= LANES, weights);
+#elif DOT
     const __m256i narrow = (__m256i)_mm512_cvtneps_pbh((__m512)w);
     _mm256_storeu_si256((__m256i*)(weights + (k / 32 * MR + i) * 32 + k % 32), narrow);
 #else

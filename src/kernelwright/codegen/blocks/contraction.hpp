@@ -29,11 +29,6 @@ constexpr int KU = KB;
 constexpr int BU = 1;
 constexpr bool FLOATS = true;  // right operands may be used where they lie
 #endif
-#if DOT == 3
-constexpr int A_STEP = STEP_ELEMENTS, B_STEP = STEP_ELEMENTS;  // elements of a panel for a step of k
-#else
-constexpr int A_STEP = MR, B_STEP = NR;
-#endif
 constexpr int CHUNK = 32;
 
 // Whether all threads use one packed block of B, and meet before and after using it.

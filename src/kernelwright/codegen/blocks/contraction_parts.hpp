@@ -15,7 +15,8 @@
 namespace contraction {
 
 constexpr int KP = 32, PARTS = 3, PART = 16 * 64;
-constexpr int STEP_ELEMENTS = PARTS * 32 + 1, PANEL_BLOCK = STEP_ELEMENTS * KP;
+constexpr int A_STEP = PARTS * MR + 1, B_STEP = PARTS * NR + 1;  // elements of a panel for a step
+constexpr int PANEL_BLOCK = A_STEP * KP;
 constexpr uint32_t UPPER = 0xffff0000u;
 
 // Exponents (as stored, 127 for 1.0) of the greatest elements of the rows of a block of A, or of the
@@ -46,6 +47,16 @@ inline INLINED void put_parts(vec low, vec high, uint16_t* to) {
     *(vec_u*)to = (vec)(a >> 16 | b);
     low -= (vec)a;
     high -= (vec)b;
+  }
+}
+
+// One vector's parts, as the first or the second of each pair; first ones are to be put first.
+inline INLINED void put_half(vec values, bool second, uint16_t* to) {
+  for (int part = 0; part < PARTS; ++part, to += PART) {
+    const uint32_t half = part + 1 < PARTS ? 0x8000u : 0u;
+    const auto a = ((simd::uints)values + half) & UPPER;
+    *(vec_u*)to = (vec)(second ? (simd::uints)*(const vec_u*)to | a : a >> 16);
+    values -= (vec)a;
   }
 }
 

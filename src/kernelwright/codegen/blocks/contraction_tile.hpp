@@ -12,6 +12,9 @@ typedef float vec_u __attribute__((vector_size(4 * LANES), aligned(4), may_alias
 
 constexpr int NR = NV * LANES;
 constexpr int KB = 16;
+#if DOT != 3
+constexpr int A_STEP = MR, B_STEP = NR;  // elements of a panel of A, of B, for a step of k
+#endif
 constexpr int64_t ALIGN = 64;
 
 #if defined(__clang__)
