@@ -176,6 +176,9 @@ def test_the_bound_is_by_the_products_that_the_operands_need():
     assert found == ["bf16 products", "3 bf16 products", "6 bf16 products"]
     found = [unit(lambda A, B: torch.tanh(A) @ B, mixed, dtype) for dtype in dtypes]
     assert found == ["3 bf16 products", "5 bf16 products", "6 bf16 products"]
+    masked = sig("A:M,K keep:M,K:b B:K,N", "C:M,N")
+    found = unit(lambda A, keep, B: torch.where(keep, A, 0.0) @ B, masked, Dtype.F32)
+    assert found == "6 bf16 products"
     assert unit(lambda A, B: A @ B, plain, Dtype.F64) == "fma"
     assert unit(lambda A, B: A + B, sig("A:M B:M", "C:M"), Dtype.F32) == "fma"
     # a kernel in three parts would beat a bound by multiply-adds

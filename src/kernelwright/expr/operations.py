@@ -89,11 +89,20 @@ _PRODUCTS = {(1, 1): 1, (1, 2): 2, (1, 3): 3, (2, 2): 3, (2, 3): 5, (3, 3): 6}
 
 def _parts(operand: Node, tensors: Mapping[str, Dtype]) -> int:
     """Of how many bf16 an operand is the sum at least."""
-    loaded = [tensors[n.tensor] for n in walk(operand) if isinstance(n, Load)]
-    return min((_PARTS.get(dtype, 1) for dtype in loaded), default=1)
+    return min((_PARTS.get(tensors[name], 1) for name in _values(operand)), default=1)
 
 
 _PARTS = {Dtype.F32: 3, Dtype.F16: 2}
+
+
+def _values(term: Node) -> set[str]:
+    """The tensors that a value is made from: not those in indices or conditions."""
+    if isinstance(term, Load):
+        return {term.tensor}
+    inner = term.children
+    if isinstance(term, Apply) and term.op == "where":
+        inner = term.args[1:]
+    return set[str]().union(*map(_values, inner))
 
 
 def _of_indices(node: Apply, kinds: Kinds) -> bool:
