@@ -53,33 +53,33 @@ def test_a_packed_weight(dtype, partition):
 def test_a_weight_that_is_computed_from_others(compiler):
     """As dequantised weights are: what is packed are their values."""
     program, dtype = program_of("w4a16_gemm"), Dtype.F32
-    (family,) = families_of(program, dtype)
-    library = build(family, FAST, compiler)
-    draw = np.random.default_rng(1)
-    for m, g, n in ((1, 1, 1), (7, 3, 70)):
-        inputs = {
-            "x": narrow(draw.standard_normal((m, 128 * g)), dtype),
-            "q": draw.integers(0, 256, (n, 64 * g), np.uint8),
-            "s": narrow(draw.random((n, g)), dtype),
-            "z": draw.integers(0, 16, (n, g), np.uint8),
-        }
-        got = call(library, program.signature, dtype, inputs, {"M": m, "G": g, "N": n})["out"]
-        codes = np.stack((inputs["q"] & 15, inputs["q"] >> 4), -1).reshape(n, g, 128)
-        weights = (codes - inputs["z"][..., None].astype(float)) * inputs["s"][..., None]
-        assert close(got, inputs["x"].astype(float), weights.reshape(n, -1).T, dtype)
+    for family in families_of(program, dtype):
+        library = build(family, FAST, compiler)
+        draw = np.random.default_rng(1)
+        for m, g, n in ((1, 1, 1), (7, 3, 70)):
+            inputs = {
+                "x": narrow(draw.standard_normal((m, 128 * g)), dtype),
+                "q": draw.integers(0, 256, (n, 64 * g), np.uint8),
+                "s": narrow(draw.random((n, g)), dtype),
+                "z": draw.integers(0, 16, (n, g), np.uint8),
+            }
+            got = call(library, program.signature, dtype, inputs, {"M": m, "G": g, "N": n})["out"]
+            codes = np.stack((inputs["q"] & 15, inputs["q"] >> 4), -1).reshape(n, g, 128)
+            weights = (codes - inputs["z"][..., None].astype(float)) * inputs["s"][..., None]
+            assert close(got, inputs["x"].astype(float), weights.reshape(n, -1).T, dtype)
 
 
 def test_other_schedules_pack_in_the_call_and_export_nothing():
     program = program_of("packed_matrix_mul")
-    (family,) = families_of(program, Dtype.F32)
-    library = build(family, FAST | {"PACK_B": 1})
-    assert isinstance(library, ctypes.CDLL)
-    assert not hasattr(library, "kernel_prepare")
-    assert not hasattr(library, "kernel_prepared")
-    a, b = np.ones((5, 33), np.float32), np.ones((33, 70), np.float32)
-    sizes = {"M": 5, "K": 33, "N": 70}
-    got = call(library, program.signature, Dtype.F32, {"A": a, "B": b}, sizes)["out"]
-    assert np.all(got == 33)
+    for family in families_of(program, Dtype.F32):
+        library = build(family, FAST | {"PACK_B": 1})
+        assert isinstance(library, ctypes.CDLL)
+        assert not hasattr(library, "kernel_prepare")
+        assert not hasattr(library, "kernel_prepared")
+        a, b = np.ones((5, 33), np.float32), np.ones((33, 70), np.float32)
+        sizes = {"M": 5, "K": 33, "N": 70}
+        got = call(library, program.signature, Dtype.F32, {"A": a, "B": b}, sizes)["out"]
+        assert np.all(got == 33)
 
 
 @pytest.mark.parametrize("static", [(), ("A",)])
