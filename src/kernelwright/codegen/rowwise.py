@@ -186,6 +186,11 @@ def _workspace(text: _Text, writers: list[NestWriter], entry: str) -> tuple[list
 
 # -- tunables ----------------------------------------------------------------------------------
 
+_TAKEN_APART = 4.0
+"""How much slower g++ is with vectors of two registers: 2 to 10 times were seen."""
+_LONG = 64
+"""Instructions per vector from which elementary functions, not memory, are what takes the time."""
+
 
 def plan_tunables(
     plan: RowwisePlan,
@@ -198,6 +203,9 @@ def plan_tunables(
     """Tunables that have an effect on this plan, and assignments to try first."""
     native = max(4, machine.vector_bits // 32)
     lanes = [n for n in (native, native * 2, native // 2) if 4 <= n <= 32]
+    compilers = sorted((t.name for t in machine.toolchains), key=lambda n: ("clang" not in n, n))
+    if plan.pointwise and "clang" in "".join(compilers[:1]) and _weight(plan) > _LONG:
+        lanes[:2] = lanes[1::-1]  # long chains of operations: two at a time hide their latency
     unroll = (2, 4, 1, 8) if plan.pointwise else (4, 2, 1, 8)
     choices: dict[str, tuple[TunableValue, ...]] = {"LANES": tuple(lanes), "UNROLL": unroll}
     if "STREAM" in features:
@@ -214,12 +222,16 @@ def plan_tunables(
         choices["PREFETCH"] = (first, *others)
     if any(isinstance(node, Apply) and node.op == "erf" for node in _computed(plan)):
         choices["RATIONAL_ERF"] = (1, 0)
-    compilers = sorted((t.name for t in machine.toolchains), key=lambda n: ("clang" not in n, n))
     if compilers:
         choices["CXX"] = tuple(compilers)
     wide = " -mprefer-vector-width=512" if machine.vector_bits == 512 else ""
     choices["FLAGS"] = (f"-O3 -march=native{wide}",)
     return Tunables(choices, departures=_departures(choices))
+
+
+def _weight(plan: RowwisePlan) -> int:
+    """Rough instructions per vector of all elementary functions."""
+    return sum(HEAVY.get(node.op, 0) for node in _computed(plan) if isinstance(node, Apply))
 
 
 def _computed(plan: RowwisePlan) -> Iterator[Node]:
@@ -314,6 +326,8 @@ def _compute_us(
             before |= set(walk(*sweep.roots))
             passes = max(1.0, lanes / native)
             steps = instructions * passes / 2.0 + 1.0 / unroll
+            if lanes > native and str(values.get("CXX")).startswith("g++"):
+                steps *= _TAKEN_APART
             if sweep.reductions:
                 chains = unroll * passes * int(values.get("ROWS", 1))
                 steps = max(steps, 4.0 * passes / chains)
