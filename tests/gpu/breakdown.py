@@ -24,7 +24,6 @@ from kernelwright.evaluation.judge import Judge
 from kernelwright.evaluation.needs import Needs
 from kernelwright.evaluation.oracle_client import OracleClient
 from kernelwright.evaluation.session import Session
-from kernelwright.evaluation.spares import Spares
 from kernelwright.evaluation.workspace import Workspaces
 from kernelwright.execution import RoleProcess, Worker
 from kernelwright.execution.process import Child
@@ -33,8 +32,7 @@ from kernelwright.search import strategy
 STEPS = {
     "waiting for builds": [(Batch, "built")],
     "asking the strategy": [(strategy.SeededStrategy, "ask")],
-    "starting workers": [(session, "_process"), (Worker, "load")],
-    "starting several workers": [(Spares, "take")],
+    "starting workers": [(session, "_process")],
     "ending workers": [(Worker, "close")],
     "workspace sizes": [(Needs, "learn")],
     "poisoning outputs": [(DevicePool, "poison"), (DevicePool, "admit"), (DevicePool, "blank")],

@@ -88,33 +88,6 @@ def test_a_right_kernel_passes_and_baselines_are_judged(judge):
     assert all(report.passes_check for report in judge.baseline_reports)
 
 
-def test_workers_that_were_started_together_wait_until_they_are_needed(judge):
-    spares = judge._spares
-    spares.most = 3
-    kernels = [
-        (candidate, judge.builder.build(candidate))
-        for number in range(3)
-        for candidate in [Candidate("cpp", "kernel", f"// {number}\n{rms_norm()}", FrozenMap())]
-    ]
-    judge.expect([kernels[0], kernels[1], kernels[0], kernels[2]])  # one more than may wait
-    for number, ((candidate, artifact), left) in enumerate(
-        zip([*kernels, kernels[0]], (2, 1, 1, 0), strict=True)
-    ):
-        session = judge.session(candidate, artifact)
-        assert len(spares._waiting) == left, number
-        assert all(waiting.worker._child.frozen for waiting in spares._waiting)
-        assert session.check(judge.checks, judge.checks.usable()[0], (0, 0)) <= 1
-        session.close()
-    judge.expect(kernels[:1])
-    judge.session(*kernels[0]).close()
-    judge.expect(kernels[:2])
-    judge.session(*kernels[0]).close()
-    assert len(spares._waiting) == 1
-    spares.close()
-    assert not spares._waiting
-    spares.most = 0
-
-
 @pytest.mark.parametrize(
     ("parts", "reason"),
     [

@@ -79,24 +79,10 @@ class Campaign:
                     self.progress.note("every variant has been tried")
                     return
                 batch = waiting.popleft()
-                self._expect(batch)
                 for request, candidate in batch.candidates.items():
                     self._judge(request, candidate, batch.built(candidate))
                     if time.monotonic() > self._deadline:
                         return
-
-    def _expect(self, batch: Batch) -> None:
-        """Tell the judge whose processes it will need."""
-        built = {candidate: batch.built(candidate) for candidate in batch.candidates.values()}
-        kernels = [
-            (candidate, artifact)
-            for candidate, artifact in built.items()
-            if isinstance(artifact, Artifact) and artifact.binary_hash not in self._binaries
-        ]
-        leader = self.standing.leader
-        if leader is not None and leader.artifact is not None:
-            kernels += [(leader.candidate, leader.artifact)] * len(kernels)
-        self.judge.expect(kernels)
 
     def _ask(self, builds: Builds, waiting: deque[Batch]) -> None:
         """See that as many batches are being built as may be, beside the one that is next."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,14 +69,6 @@ class Judge(Preparation):
             return report
         finally:
             session.close()
-
-    def expect(self, kernels: Sequence[tuple[Candidate, Artifact]]) -> None:
-        """What will be screened next, and against whom: processes may be started together.
-
-        Args:
-            kernels: each once for every process that it will take.
-        """
-        self._spares.expect(kernels)
 
     def accept(
         self,
@@ -149,7 +141,6 @@ class Judge(Preparation):
     ) -> Generator[tuple[Session | Rejected, Session | None]]:
         """Sessions of a candidate and, where it starts, of another kernel; the champion is gone."""
         self._drop_champion()
-        self._spares.close()
         first = self.session(candidate, artifact)
         second = None if other is None else self.session(*other)
         if isinstance(second, Rejected):

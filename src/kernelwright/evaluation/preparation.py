@@ -21,7 +21,6 @@ from kernelwright.evaluation.prepared import PreparedMemory, static_bytes
 from kernelwright.evaluation.roof import BenchCost
 from kernelwright.evaluation.session import Bench, Session
 from kernelwright.evaluation.settings import JudgeSettings
-from kernelwright.evaluation.spares import Spares
 from kernelwright.evaluation.targets import ground_of
 from kernelwright.evaluation.wire import Json, workload_from_json, workload_to_json
 from kernelwright.evaluation.workspace import Workspaces
@@ -108,7 +107,6 @@ class Preparation:
         self._wrong: dict[str, str] = {}
         self._workspaces = Workspaces(make=self.ground.make_arena)
         self._prepared = PreparedMemory(self.ground.make_arena)
-        self._spares = Spares(self.ground.spares)
         self._open = False
 
     # Opening and closing -------------------------------------------------------------------------
@@ -148,7 +146,6 @@ class Preparation:
         if not self._open:
             return
         self._open = False
-        self._spares.close()
         for name in ("roof", "oracle", "checks", "pool", "_workspaces", "_prepared"):
             part = getattr(self, name, None)
             if part is not None:
@@ -284,7 +281,8 @@ class Preparation:
         most = self.ground.secret_bytes or settings.memory_bytes
         many = self.ground.secret_bytes or min(most, _MANY_BYTES)
         few = min(FEWEST_SETS, most // each)
-        count = max(2, few, min(settings.secret_sets, many // each))
+        sets = settings.secret_sets * self.ground.more_sets
+        count = max(2, few, min(sets, many // each))
         self.pool = make_pool(
             "bench", signature, [self.bench] * count, settings.slots, shared=True,
             oracle=self.oracle, arena=self.ground.make_arena,
@@ -309,7 +307,7 @@ class Preparation:
             self._prepared,
             lambda artifact: self.builder.host(artifact, self.public.signature, self.dtype),
             self.equivalence,
-            self._spares,
+            self.ground.fill_gbs,
         )
 
     def _prepare(self, name: str) -> bool:

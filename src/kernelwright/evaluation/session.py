@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from kernelwright.build import Artifact
 from kernelwright.errors import HarnessError
@@ -24,7 +25,6 @@ from kernelwright.evaluation.prepared import (
     Preparer,
     export_problem,
 )
-from kernelwright.evaluation.spares import Spares
 from kernelwright.evaluation.workspace import Workspaces
 from kernelwright.execution import Arena, Call, CallReport, Failure, Limits, Worker
 from kernelwright.model import (
@@ -60,8 +60,9 @@ class Bench:
     """How a worker runs an artifact."""
     equivalence: Callable[[Pool, int, int], Equivalence | None]
     """Asks the oracle about a case and an output slot, where the problem judges itself."""
-    spares: Spares = field(default_factory=Spares)
-    """Workers that wait for kernels."""
+    fill_gbs: float | None = None
+    """How fast a device fills outputs with poison inside of the judge's bracket; None: nobody does.
+    """
 
 
 @dataclass(slots=True)
@@ -231,10 +232,18 @@ class Session:
         fault = self._check_timed(pool, case, slots[1], chosen)
         if fault is not None:
             return fault
-        overhead = self.worker.handshake_overhead_us
+        overhead = self.worker.handshake_overhead_us + self._poisoning_us(pool, case)
         self.elapsed_us.append(report.elapsed_us)
         self.excess_us.append(excess_us(report, overhead))
         return agreed_us(report, overhead, self.bench.slack_us)
+
+    def _poisoning_us(self, pool: Pool, case: int) -> float:
+        """What the worker's host needs to fill the outputs before its clock starts."""
+        if self.bench.fill_gbs is None:
+            return 0.0
+        return sum(place.nbytes for place in pool.output_slots[case][0]) / (
+            1e3 * self.bench.fill_gbs
+        )
 
     def _check_timed(
         self, pool: Pool, case: int, out: int, chosen: Sequence[list[slice]] | None
@@ -351,19 +360,10 @@ def _process(
     candidate: Candidate, artifact: Artifact, bench: Bench, arenas: Sequence[Arena]
 ) -> Worker | Failure:
     """A process of the kernel, begun again when it is ended from outside."""
-
-    def begin(candidate: Candidate, artifact: Artifact) -> Worker:
-        host = bench.host(artifact)
-        entry, threads = candidate.entry, bench.threads
-        return Worker.begin(artifact.path, entry, host, arenas, threads, bench.limits)
-
-    def start() -> Worker | Failure:
-        worker = bench.spares.take(candidate, artifact, arenas, begin)
-        if worker is None:
-            worker = begin(candidate, artifact)
-            worker.wait_until_ready()
-        return worker.load(bench.flush_bytes)
-
+    start = partial(
+        Worker.start, artifact.path, candidate.entry, bench.host(artifact), arenas, bench.threads,
+        bench.limits, bench.flush_bytes,
+    )  # fmt: skip
     for _ in range(_STARTS - 1):
         with suppress(HarnessError):  # nothing of the candidate has run
             worker = start()

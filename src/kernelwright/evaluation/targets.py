@@ -23,8 +23,7 @@ DEVICE_SLACK_US = 1000.0
 """What honest brackets of calls on a GPU may be longer than the call, beyond the handshake: in a
 virtual machine 40 us as a rule and 400 at times. So there the bracket only rejects, where it is off
 in every call; work beside the stream is found by the host (`worker/cuda_host.cu`)."""
-_SPARES = 8
-"""Each holds half a GB of a GPU's memory: its context."""
+_MORE_SETS = 3
 _SECRET_SHARE = 4
 """Of a GPU's memory that secret sets may take: references need more than they do."""
 
@@ -71,8 +70,10 @@ class Ground:
     """A time that no cold call is under, by bytes read and written."""
     secret_bytes: int | None = None
     """Device memory that secret sets may take; None: they lie in the judge's own."""
-    spares: int = 0
-    """Workers that are started together and wait; see `spares`."""
+    more_sets: int = 1
+    """Times the usual secret sets: where they are made quickly and workers start slowly."""
+    fill_gbs: float | None = None
+    """See `Bench`."""
     devices: tuple[Path, ...] = ()
     """Device files that the oracle opens."""
     libraries: tuple[Path, ...] = ()
@@ -137,7 +138,8 @@ def _gpu(machine: Machine, factor: float) -> Ground:
             read, written, gpu.peak_gbs, gpu.l2_bytes
         ),
         secret_bytes=gpu.memory_bytes // _SECRET_SHARE,
-        spares=_SPARES,
+        more_sets=_MORE_SETS,
+        fill_gbs=gpu.write_gbs,
         devices=tuple(device_files()),
         libraries=tuple(folders),
         solo=lambda: solo_host(machine.toolchains, gpu.architecture),

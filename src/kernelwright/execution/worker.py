@@ -61,8 +61,6 @@ class Worker:
         self._stream = 0
         self._oom_kills = oom_kills()
         self._child: Child | None = None
-        self._greeting: socket.socket | None = None
-        """Where a process that begins says which one it is."""
         fd = os.memfd_create("kernelwright-page", os.MFD_CLOEXEC)
         os.ftruncate(fd, -(-ctypes.sizeof(Page) // mmap.PAGESIZE) * mmap.PAGESIZE)
         self._page_fd = fd
@@ -95,68 +93,22 @@ class Worker:
         Raises:
             HarnessError: our own machinery failed before the candidate was loaded.
         """
-        worker = cls.begin(artifact, entry, host, arenas, threads, limits)
-        worker.wait_until_ready()
-        return worker.load(flush_bytes)
-
-    @classmethod
-    def begin(
-        cls,
-        artifact: Path,
-        entry: str,
-        host: Host,
-        arenas: Sequence[Arena],
-        threads: int,
-        limits: Limits = DEFAULT_LIMITS,
-    ) -> "Worker":
-        """Begin to start a worker, as `start` does; `wait_until_ready` and `load` go on.
-
-        Raises:
-            HarnessError: the process cannot be started.
-        """
         worker = cls(host, arenas, threads, limits)
         try:
             worker._launch(artifact, entry, host, arenas)
+            worker._calibrate(flush_bytes if worker._has_device else 0)
+            failure = worker._load()
         except BaseException:
             worker.close()
             raise
-        return worker
-
-    def wait_until_ready(self) -> None:
-        """Wait until the host has mapped everything and sleeps, with its limits on.
-
-        Raises:
-            HarnessError: it did not come so far; it is closed.
-        """
-        try:
-            self._await_host()
-        except BaseException:
-            self.close()
-            raise
-
-    def load(self, flush_bytes: int = 0) -> "Worker | Failure":
-        """Calibrate the handshake of a host that is ready, load the artifact, find `entry`.
-
-        Args:
-            flush_bytes: see `start`.
-
-        Raises:
-            HarnessError: our own machinery failed before the candidate was loaded.
-        """
-        try:
-            self._calibrate(flush_bytes if self._has_device else 0)
-            return self._load() or self
-        except BaseException:
-            self.close()
-            raise
+        return failure or worker
 
     def _launch(self, artifact: Path, entry: str, host: Host, arenas: Sequence[Arena]) -> None:
-        """Start the host."""
+        """Start the host; afterwards it has mapped everything and sleeps, with its limits on."""
         environment = role_environment(self.threads, host.environment)
         server = fork_server(host, environment)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._greeting = ours
-        with theirs, open(artifact, "rb") as file:
+        with ours, theirs, open(artifact, "rb") as file:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             channel = Channel.open()
             numbers = [theirs.fileno(), self._page_fd, channel.go, channel.done, self.threads]
@@ -176,25 +128,19 @@ class Worker:
                 words = [*host.command[len(host.server) :], *words]
                 given, ends = [*descriptors, file.fileno()], (ours, theirs)
                 self._child = server.fork(words, given, ends, channel, self.limits.start_s)
-
-    def _await_host(self) -> None:
-        child, greeting = self._require(), self._greeting
-        if greeting is not None:
-            with greeting:
-                if child.readable(greeting, self.limits.start_s):
-                    child.pid = first_sender(greeting) or child.pid
-            self._greeting = None
-        outcome = child.wait(self.limits.start_s)
+            if self._child.readable(ours, self.limits.start_s):
+                self._child.pid = first_sender(ours) or self._child.pid
+        outcome = self._child.wait(self.limits.start_s)
         if outcome != "done" or self._page.problem or self._page.bytes != ctypes.sizeof(Page):
             text = self._page.text.decode(errors="replace")
-            raise HarnessError(f"the worker did not start ({outcome}): {text}{child.tail()}")
+            raise HarnessError(f"the worker did not start ({outcome}): {text}{self._child.tail()}")
         self.syscall_filter = bool(self._page.syscall_filter)
         self._arenas = {
-            name: (int(self._page.arena_address[i]), nbytes)
-            for i, (name, (_, nbytes)) in enumerate(self._arenas.items())
+            arena.name: (int(self._page.arena_address[i]), arena.nbytes)
+            for i, arena in enumerate(arenas)
         }
         self._stream = int(self._page.stream)
-        self._tasks_before = child.tasks()
+        self._tasks_before = self._child.tasks()
 
     def _calibrate(self, flush_bytes: int) -> None:
         """Measure the handshake while nothing but our own code is in the process."""
@@ -411,9 +357,6 @@ class Worker:
 
     def close(self) -> None:
         """End the process and everything it started; safe to call twice."""
-        if self._greeting is not None:
-            self._greeting.close()
-            self._greeting = None
         if self._child is not None:
             self._child.close()
             self._child = None
