@@ -9,6 +9,7 @@ import json
 import shutil
 from pathlib import Path
 
+from kernelwright.campaign.suite_run import summary
 from kernelwright.report import speedup_svg, suite_markdown
 from kernelwright.report.text import duration, percent
 
@@ -49,10 +50,19 @@ def suite(paths):
 
 
 def gpu(paths):
-    """The table and bars of one suite run on a GPU."""
-    (path,) = paths
-    document = json.loads(path.read_text())
-    kept = keep(path, "suite", document["machine"])
+    """The table and bars of suite runs on one GPU; several are joined, their commands kept."""
+    documents = [json.loads(path.read_text()) for path in paths]
+    document = dict(documents[0])
+    if len({found["machine"] for found in documents}) > 1:
+        raise SystemExit("these runs are of several machines")
+    if len(documents) > 1:
+        rows = [row for found in documents for row in found["problems"]]
+        more = f"{document['command']} … and {len(documents) - 1} more, in the file"
+        commands = [found["command"] for found in documents]
+        document |= {"problems": rows, "summary": summary(rows)}
+        document |= {"command": more, "commands": commands}
+    kept = HERE / f"suite-{document['machine']}.json"
+    kept.write_text(json.dumps(document, indent=2) + "\n")
     picture = kept.with_suffix(".svg")
     rows = [row for row in document["problems"] if row["speedup_kernel"] is not None]
     picture.write_text(speedup_svg(rows, f"Speed-up over the best baseline, {document['machine']}"))

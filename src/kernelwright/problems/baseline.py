@@ -58,7 +58,7 @@ def baselines(problem: Problem, target: Target = "cpu") -> dict[str, Baseline]:
     """`eager`, `compile` and every peer, by name; `compile` compiles at its first call.
 
     On a GPU there is `max-autotune` further: the compiler in its mode `max-autotune-no-cudagraphs`,
-    in which it takes minutes for a problem.
+    in which it tries many variants of each kernel, and templates for products.
 
     Args:
         problem: what they compute.
