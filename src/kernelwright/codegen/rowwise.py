@@ -263,12 +263,15 @@ def _departures(choices: Mapping[str, tuple[TunableValue, ...]]) -> tuple[Values
 def _leaves_cache(
     program: Program, dtype: Dtype, machine: Machine, sizes: Mapping[str, int]
 ) -> bool:
-    """Whether the outputs exceed what the last level would hold for a next reader.
+    """Whether a line of the outputs is not in a cache when it is written.
 
-    Of a level of hundreds of megabytes a guest with few cores has no more than its share.
+    Calls are judged with cold caches, where a line that is not streamed is read before it is
+    written: an RMSNorm with outputs of 2, 4 and 8 MB was 1.3, 1.5 and 1.9 times as fast with
+    streaming.
+    Below the private cache of a core the next reader gains more than the writer loses.
     """
     written = sum(t.nbytes(sizes, dtype) for t in program.signature.outputs)
-    return written > max(machine.l2_bytes, min(machine.l3_bytes // 16, machine.cores << 22))
+    return written >= machine.l2_bytes
 
 
 # -- prediction --------------------------------------------------------------------------------
