@@ -6,6 +6,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from kernelwright import campaign, suite
+from kernelwright.llm import Limits
 from kernelwright.model import Dtype, FrozenMap, language_target
 from kernelwright.problems import ProblemReference, parse_reference
 from kernelwright.propose import own_kernel_family
@@ -28,6 +29,9 @@ def optimize(
     strategy: str = "default",
     proposers: Sequence[str] = ("recipes", "generate"),
     own: Sequence[str | Path] = (),
+    models: Sequence[str] = (),
+    max_dollars: float | None = None,
+    max_tokens: int | None = None,
     run: str | Path | None = None,
     seed: int = 0,
     progress: campaign.Progress | None = None,
@@ -45,6 +49,9 @@ def optimize(
         strategy: name of a search strategy.
         proposers: names of proposers, in order.
         own: your own kernels under the ABI: first candidates, and baselines of the result.
+        models: language models as `PROVIDER:NAME`, for `refine`, `population` and `tree`.
+        max_dollars: most that the models may cost.
+        max_tokens: most tokens that they may take.
         run: the run folder (resumed when it exists); None: a new temporary one.
         seed: of the search.
         progress: told what happens.
@@ -65,6 +72,8 @@ def optimize(
         strategy=strategy,
         proposers=tuple(proposers),
         own=tuple(own_kernel_family(Path(path)) for path in own),
+        models=tuple(models),
+        limits=Limits(max_dollars, max_tokens),
         seed=seed,
     )
     return campaign.optimize(request, progress)

@@ -87,6 +87,9 @@ def test_no_prompt_is_longer_than_12000_tokens(name):
     prompt = questions(made, seen)[name].prompt
     assert prompt.tokens <= MOST_TOKENS == 12_000
     assert "characters left out" in prompt.user
+    model = ScriptedModel(lambda prompt: "½" * 40_000)
+    Desk([model]).ask(questions(made, seen)[name], "loop/0/0/0")
+    assert [p.tokens <= MOST_TOKENS for p in model.asked] == [True, True]
 
 
 def test_text_of_others_cannot_leave_its_fence():

@@ -13,12 +13,16 @@ from kernelwright.cli.progress import PlainProgress, describe
 from kernelwright.model import FrozenMap
 from kernelwright.sandbox import isolation
 
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("OPENAI")} | {
+    "COLUMNS": "100"
+}
+
 
 def run(*arguments, cwd=None):
     code = "from kernelwright.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True, text=True, cwd=cwd, timeout=120, env=os.environ | {"COLUMNS": "100"},
+        capture_output=True, text=True, cwd=cwd, timeout=120, env=ENVIRONMENT,
         check=False,
     )  # fmt: skip
 
@@ -39,6 +43,10 @@ def run(*arguments, cwd=None):
         (("profile", "absent.cpp", "--like", "rms_norm"), "'absent.cpp' cannot be read"),
         (("report", "no_run"), "'no_run' is not a run folder"),
         (("report", "absent.json"), "there is no table 'absent.json'"),
+        (("replay", "no_run"), "'no_run' is not a run folder"),
+        (("optimize", "rms_norm", "--model", "gpt"), "'gpt' names no model"),
+        (("optimize", "rms_norm", "--model", "openai:gpt-5"), "OPENAI_API_KEY"),
+        (("optimize", "rms_norm", "--proposers", "refine"), "add --model"),
     ],
 )
 def test_a_users_error_is_one_sentence_and_exit_code_2(arguments, words, tmp_path):
@@ -60,7 +68,7 @@ def test_a_wrong_option_is_refused_without_a_traceback():
 def test_help_names_every_command_with_examples():
     text = run("--help").stdout
     commands = ["problems", "show", "probe", "optimize", "evaluate", "compare", "profile", "report",
-                "suite", "audit"]  # fmt: skip
+                "suite", "audit", "replay"]  # fmt: skip
     for command in commands:
         assert command in text
         words = run(command, "--help").stdout
@@ -69,7 +77,10 @@ def test_help_names_every_command_with_examples():
 
 
 def test_help_is_quick_because_nothing_heavy_is_loaded():
-    heavy = "torch numpy rich sqlalchemy optuna plotly pydantic jinja2 kernelwright.campaign"
+    heavy = (
+        "torch numpy rich sqlalchemy optuna plotly pydantic pydantic_ai mcp jinja2 "
+        "kernelwright.campaign"
+    )
     code = (
         "import sys\nfrom kernelwright.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"

@@ -9,13 +9,17 @@ where every candidate is.
 from kernelwright.agents.brief import Brief
 from kernelwright.agents.desk import Answer, Desk, Journal
 from kernelwright.agents.history import Attempt, History
+from kernelwright.agents.loop import AgentLoop, Idea, Setting
 from kernelwright.agents.prompts import MOST_TOKENS, ROLES, render, version_of
+from kernelwright.agents.registry import LOOPS, loop_named
 from kernelwright.agents.replies import Critique, Design, Kernel, Malformed, Plan, Selection
 from kernelwright.agents.roles import Question, Rules
 
 __all__ = [
+    "LOOPS",
     "MOST_TOKENS",
     "ROLES",
+    "AgentLoop",
     "Answer",
     "Attempt",
     "Brief",
@@ -23,6 +27,7 @@ __all__ = [
     "Design",
     "Desk",
     "History",
+    "Idea",
     "Journal",
     "Kernel",
     "Malformed",
@@ -30,6 +35,8 @@ __all__ = [
     "Question",
     "Rules",
     "Selection",
+    "Setting",
+    "loop_named",
     "render",
     "version_of",
 ]

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
-from kernelwright.agents.prompts import clipped, fenced
+from kernelwright.agents.prompts import MOST_TOKENS, clipped, fenced, one_line
 from kernelwright.agents.replies import Malformed
 from kernelwright.agents.roles import Question
 from kernelwright.errors import LimitReached, ModelCallError
-from kernelwright.llm import Ledger, Model, Prompt, Recording, Reply, without_secrets
+from kernelwright.llm import Ledger, Model, Prompt, Recording, Reply, tokens_of, without_secrets
 from kernelwright.model import Exchange, Usage, content_hash
 
 T = TypeVar("T")
@@ -103,13 +103,7 @@ class Desk:
             reason = exchange.reason
             if exchange.outcome == "failed":
                 break
-            user = (
-                f"{question.prompt.user}\nYour reply could not be used: {reason}. Reply again in "
-                f"the form that is asked for.\n"
-            )
-            if text:
-                room = max(0, 3 * (12_000 - question.prompt.tokens) - 1_500)
-                user += f"\nIt was:\n\n{fenced(clipped(text, min(room, 9_000)))}\n"
+            user = _complaint(question, reason, text)
         return Answer(None, model.name, reason, tuple(spent))
 
     def _exchange(
@@ -176,6 +170,19 @@ class Desk:
         if left <= 0:
             raise LimitReached("the time is over")
         return replace(prompt, seconds=min(prompt.seconds, left))
+
+
+def _complaint(question: Question[T], reason: str, text: str) -> str:
+    """The question again, with what was wrong, and the reply as far as there is room for it."""
+    asked = (
+        f"{question.prompt.user}\nYour reply could not be used: {one_line(reason, 300)}. "
+        "Reply again in the form that is asked for.\n"
+    )
+    for most in (9_000, 4_000, 1_500):
+        whole = f"{asked}\nIt was:\n\n{fenced(clipped(text, most))}\n"
+        if text and tokens_of(question.prompt.system) + tokens_of(whole) < MOST_TOKENS:
+            return whole
+    return asked
 
 
 def _read(read: Callable[[str], T], text: str) -> tuple[T | None, str]:

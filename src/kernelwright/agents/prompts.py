@@ -12,6 +12,8 @@ from kernelwright.llm import tokens_of
 
 MOST_TOKENS = 12_000
 """Of one prompt, estimated from above."""
+_KEPT_FREE = 300
+"""Tokens for the complaint about a malformed reply."""
 _VERSION = re.compile(r"\{# version (\d+) #\}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 ROLES = ("planner", "coder", "repairer", "critic", "librarian")
@@ -40,13 +42,13 @@ def render(role: str, **context: Any) -> Rendered:
         ValueError: even clipped hard it is longer than `MOST_TOKENS`.
     """
     template = _environment().get_template(f"{role}.md.jinja")
-    for share in (1.0, 0.6, 0.35, 0.2):
+    for share in (1.0, 0.6, 0.35, 0.2, 0.1, 0.05):
         rendered = Rendered(
             _block(template, "system", context, share),
             _block(template, "user", context, share),
             version_of(role),
         )
-        if rendered.tokens <= MOST_TOKENS:
+        if rendered.tokens <= MOST_TOKENS - _KEPT_FREE:
             return rendered
     raise ValueError(f"the prompt of the {role} cannot be made shorter than {rendered.tokens}")
 

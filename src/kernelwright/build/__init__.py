@@ -8,6 +8,7 @@ from kernelwright.build.builder import CppBuilder
 from kernelwright.build.cache import user_cache_folder
 from kernelwright.build.cuda import CudaBuilder, solo_host
 from kernelwright.build.header import include_folder
+from kernelwright.build.inspection import imports_of
 from kernelwright.build.nvcc import Toolkit, find_toolkit, for_architecture
 from kernelwright.build.protocol import Builder
 from kernelwright.build.ptxas import KernelResources
@@ -31,6 +32,7 @@ __all__ = [
     "discover_toolchains",
     "find_toolkit",
     "for_architecture",
+    "imports_of",
     "include_folder",
     "languages",
     "solo_host",

@@ -221,3 +221,12 @@ def _system_names() -> frozenset[str]:
             library = SharedLibrary(Path(path).read_bytes())
             names |= {symbol.name for symbol in library.dynamic_symbols if symbol.defined}
     return frozenset(names)
+
+
+def imports_of(path: Path) -> frozenset[str]:
+    """Names that a library takes from others; empty for a file that is none."""
+    try:
+        library = SharedLibrary(path.read_bytes())
+    except (OSError, ValueError):
+        return frozenset()
+    return frozenset(symbol.name for symbol in library.dynamic_symbols if not symbol.defined)

@@ -2,7 +2,7 @@
 
 from kernelwright.campaign.audit import AuditRequest, audit
 from kernelwright.campaign.evaluate import compare, evaluate
-from kernelwright.campaign.optimize import optimize
+from kernelwright.campaign.optimize import optimize, replay
 from kernelwright.campaign.profile import profile
 from kernelwright.campaign.request import (
     Budget,
@@ -26,5 +26,6 @@ __all__ = [
     "evaluate",
     "optimize",
     "profile",
+    "replay",
     "run_suite",
 ]

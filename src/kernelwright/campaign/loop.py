@@ -6,13 +6,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kernelwright import codegen
+from kernelwright.agents import LOOPS, Brief, Desk
 from kernelwright.build import Artifact, Builder
 from kernelwright.campaign.ahead import Batch, Builds
+from kernelwright.campaign.models import (
+    ModelRounds,
+    add_brief,
+    adopted,
+    open_rounds,
+    shelf_of,
+)
 from kernelwright.campaign.request import CampaignRequest, CampaignStatus, Progress
 from kernelwright.campaign.result import rejected_by_stage
 from kernelwright.campaign.standing import Leader, Standing, bind, space_of
+from kernelwright.diagnosis import words_of
 from kernelwright.errors import CandidateError
 from kernelwright.evaluation import Judge
+from kernelwright.llm import Ledger, Model
 from kernelwright.model import (
     Candidate,
     Family,
@@ -52,16 +62,24 @@ class Campaign:
     progress: Progress
     standing: Standing = field(init=False)
     strategy: Strategy = field(init=False)
+    models: tuple[Model, ...] = ()
+    rounds: ModelRounds | None = None
+    """Of the loops that ask models; None before they begin, and where there are none."""
     baseline_us: dict[str, float] = field(default_factory=dict[str, float])
     _binaries: dict[str, tuple[Verdict, float | None]] = field(
         default_factory=dict[str, tuple[Verdict, float | None]]
     )
     _deadline: float = 0.0
+    _adopted_at: int = 0
+    """Evaluations when families were last taken in."""
+    _pause_at: int = 0
+    """Evaluations at which the search waits for the round that is under way."""
 
     def prepare(self) -> None:
         """Collect the families, and replay what the archive holds."""
         self.strategy = strategy_named(self.request.strategy, self.request.seed)
         families = {family.identity: family for family in self._proposed()}
+        families |= {family.identity: family for family in adopted(self.archive)}
         for family in families.values():
             self.archive.add_family(family)
         views = tuple(self._family_view(family) for family in families.values())
@@ -71,27 +89,99 @@ class Campaign:
     def search(self) -> None:
         """Ask, build, judge and tell until the budget ends or nothing is left to try."""
         self._deadline = time.monotonic() + 60 * self.request.budget.minutes
+        self._begin_models()
         waiting: deque[Batch] = deque()
         with Builds(self.builder, self.request.target, BATCH) as builds:
-            while not self._finished():
-                self._ask(builds, waiting)
+            while self._remaining() > 0 and time.monotonic() <= self._deadline:
+                self._take_in_proposals()
+                if self._has_converged():
+                    waiting.clear()
+                else:
+                    self._ask(builds, waiting)
                 if not waiting:
-                    self.progress.note("every variant has been tried")
-                    return
+                    if self._wait_for_proposals():
+                        continue
+                    break
                 batch = waiting.popleft()
                 for request, candidate in batch.candidates.items():
                     self._judge(request, candidate, batch.built(candidate))
                     if time.monotonic() > self._deadline:
-                        return
+                        break
+        if self.rounds is not None:
+            self.rounds.close()
 
     def _ask(self, builds: Builds, waiting: deque[Batch]) -> None:
         """See that as many batches are being built as may be, beside the one that is next."""
+        most = self.request.budget.evaluations
+        if self.rounds is not None and self.rounds.is_waiting:
+            most = min(most, self._pause_at)
         while len(waiting) <= builds.ahead:
-            left = self._remaining() - sum(len(batch.candidates) for batch in waiting)
+            left = most - len(self.standing.tried) - sum(len(b.candidates) for b in waiting)
             requests = self.strategy.ask(self.standing.view(left), BATCH) if left > 0 else ()
             if not requests:
                 return
             waiting.append(builds.start({r: self.standing.candidate(r) for r in requests}))
+
+    def _begin_models(self) -> None:
+        if not self.models:
+            return
+        view = self._problem_view()
+        shelf = shelf_of(tuple(self.standing.families.values()), self.request.target)
+        add_brief(self.archive, Brief.of(self.judge.public, view, self.baseline_us, shelf))
+        limits, deadline = self.request.limits, self._deadline
+        self.rounds = open_rounds(
+            self.archive, view, self.request.proposers,
+            lambda journal: Desk(self.models, Ledger(limits), journal, deadline),
+            self.request.seed, self._facts_of,
+        )  # fmt: skip
+
+    def _take_in_proposals(self) -> None:
+        """Adopt what models have proposed; ask again once all of it has been judged.
+
+        While they think, at most half of the evaluations that are left are spent.
+        """
+        rounds = self.rounds
+        if rounds is None:
+            return
+        self._adopt(rounds.collect())
+        judged = {tried.request.family for tried in self.standing.tried}
+        if not rounds.is_waiting and judged.issuperset(rounds.asked):
+            rounds.start()
+            self._pause_at = len(self.standing.tried) + max(BATCH, self._remaining() // 2)
+
+    def _wait_for_proposals(self) -> bool:
+        """Wait for what models propose; False when nothing more will come."""
+        if self.rounds is not None:
+            if not self.rounds.finished:
+                self.progress.stage("waiting for the models")
+            while families := self.rounds.wait(self._deadline):
+                if self._adopt(families):
+                    return True
+            for loop in self.rounds.loops:
+                if loop.finished:
+                    self.progress.note(f"{loop.name} has ended: {loop.finished}")
+        if self._has_converged():
+            self.progress.note(f"no gain in the last {PATIENCE} variants: stopping early")
+        else:
+            self.progress.note("every variant has been tried")
+        return False
+
+    def _adopt(self, families: Iterable[Family]) -> int:
+        """Take in families while the search is under way; how many."""
+        count = 0
+        for family in families:
+            try:
+                view = self._family_view(family)
+            except CandidateError as error:
+                self.progress.note(f"{family.name} is left out: {error}")
+                continue
+            if family.identity not in self.standing.families:
+                self.standing.families[family.identity] = family
+                self.standing.views += (view,)
+            self._adopted_at = len(self.standing.tried)
+            self.progress.note(f"proposed: {family.name}")
+            count += 1
+        return count
 
     def accept(self) -> tuple[Leader, Measured] | None:
         """The best candidate that acceptance confirms; None when none of the finalists is.
@@ -151,16 +241,16 @@ class Campaign:
     def _remaining(self) -> int:
         return self.request.budget.evaluations - len(self.standing.tried)
 
-    def _finished(self) -> bool:
-        if self._remaining() <= 0 or time.monotonic() > self._deadline:
-            return True
-        if self.standing.measured and self.standing.since_gain() >= PATIENCE:
-            self.progress.note(f"no gain in the last {PATIENCE} variants: stopping early")
-            return True
-        return False
+    def _has_converged(self) -> bool:
+        since = min(self.standing.since_gain(), len(self.standing.tried) - self._adopted_at)
+        return bool(self.standing.measured) and since >= PATIENCE
 
-    def _proposed(self) -> Iterable[Family]:
-        view = ProblemView(
+    def _facts_of(self, candidate: Candidate) -> tuple[str, ...]:
+        artifact = self.builder.build(candidate)
+        return words_of(artifact) if isinstance(artifact, Artifact) else ()
+
+    def _problem_view(self) -> ProblemView:
+        return ProblemView(
             signature=self.judge.public.signature,
             program=self.judge.program,
             dtype=self.judge.dtype,
@@ -168,8 +258,11 @@ class Campaign:
             machine=self.machine,
             target=self.request.target,
         )
+
+    def _proposed(self) -> Iterable[Family]:
+        view = self._problem_view()
         proposers: list[Proposer] = [OwnKernelProposer(family) for family in self.request.own]
-        proposers += [proposer_named(name) for name in self.request.proposers]
+        proposers += [proposer_named(n) for n in self.request.proposers if n not in LOOPS]
         for proposer in proposers:
             for family in proposer.propose(view, (), (), 8):
                 if runs_on(family, self.request.target):

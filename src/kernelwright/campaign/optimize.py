@@ -13,6 +13,7 @@ from kernelwright.build import Artifact, Builders, builder_for
 from kernelwright.build.cache import user_cache_folder
 from kernelwright.campaign.diagnosing import profile_of
 from kernelwright.campaign.loop import Campaign
+from kernelwright.campaign.models import check_models, make_again
 from kernelwright.campaign.request import CampaignRequest, Progress, Silent
 from kernelwright.campaign.result import (
     Document,
@@ -28,8 +29,9 @@ from kernelwright.deploy import measure_operator, write_source, write_winner
 from kernelwright.errors import ArchiveError, HarnessError, MachineError, ProblemError
 from kernelwright.evaluation import Judge, JudgeSettings
 from kernelwright.machine import probe
-from kernelwright.model import Candidate, Dtype, Machine, Measured, Target, content_hash
-from kernelwright.problems import public_to_json
+from kernelwright.model import Candidate, Dtype, FrozenMap, Machine, Measured, Target, content_hash
+from kernelwright.problems import public_from_json, public_to_json
+from kernelwright.propose import ProblemView
 from kernelwright.report import write_report
 from kernelwright.store import Archive, to_json
 
@@ -71,6 +73,7 @@ def optimize(
         UserError: the problem, the machine or the run folder is not usable.
     """
     progress, started = progress or Silent(), time.monotonic()
+    models = check_models(request.models, request.proposers, request.limits)
     settings = settings or JudgeSettings()
     if request.baselines is not None:
         settings = replace(settings, baselines=request.baselines)
@@ -88,7 +91,7 @@ def optimize(
         admit(judge, progress)  # before the run folder exists: a refused problem leaves none
         with _open_archive(request.folder, asked) as archive:
             archive.add_machine(machine)
-            campaign = Campaign(request, machine, builder, judge, archive, progress)
+            campaign = Campaign(request, machine, builder, judge, archive, progress, models)
             archive.add_event(
                 "problem", public=public_to_json(judge.public), dtype=str(judge.dtype)
             )
@@ -142,7 +145,7 @@ def admit(judge: Judge, progress: Progress) -> None:
 def _run(campaign: Campaign, judge: Judge, archive: Archive, progress: Progress) -> Document:
     accepted: tuple[Leader, Measured] | None = None
     advice, searched = "", {}
-    if campaign.standing.families:
+    if campaign.standing.families or campaign.models:
         progress.stage("measuring baselines")
         campaign.baseline_us = judge.time_baselines()
         progress.stage("searching")
@@ -177,6 +180,8 @@ def _run(campaign: Campaign, judge: Judge, archive: Archive, progress: Progress)
         "derived": list(judge.public.derived),
         "heldout_faults": list(judge.heldout_faults),
     }
+    if campaign.rounds is not None:
+        document["models"] = campaign.rounds.document(accepted[0].candidate if accepted else None)
     if accepted is None:
         return document | _advice(advice, campaign.baseline_us)
     leader, verdict = accepted
@@ -295,6 +300,29 @@ def _open_archive(folder: Path, asked: dict[str, Any]) -> Archive:
     return archive
 
 
+def replay(folder: Path) -> Document:
+    """Make every request to a model again from a run folder alone, and compare.
+
+    Returns:
+        The document that `replay --json` prints: `identical`, and what differs.
+
+    Raises:
+        ArchiveError: the folder is no run folder, or no model was asked in it.
+    """
+    with Archive.open(folder, read_only=True) as archive:
+        asked, machine = archive.events("problem"), archive.machine()
+        if not archive.events("brief") or not asked or machine is None:
+            raise ArchiveError(f"in the run folder '{folder}' no language model was asked")
+        public = public_from_json(asked[-1].document["public"])
+        campaign = archive.campaign
+        brief = archive.events("brief")[0].document
+        view = ProblemView(
+            public.signature, None, Dtype(asked[-1].document["dtype"]),
+            FrozenMap(brief["sizes"]), machine, target=brief["target"],
+        )  # fmt: skip
+        return make_again(archive, view, campaign["proposers"], campaign["seed"])
+
+
 def _read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
@@ -313,6 +341,7 @@ def _identity(request: CampaignRequest, machine: Machine) -> dict[str, Any]:
         "sizes": dict(request.sizes) if request.sizes is not None else None,
         "strategy": request.strategy,
         "proposers": list(request.proposers),
+        "models": list(request.models),
         "seed": request.seed,
         "evaluations": request.budget.evaluations,
         "minutes": request.budget.minutes,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from kernelwright.llm import Limits
 from kernelwright.model import Dtype, Family, FrozenMap, Target
 from kernelwright.problems import ProblemReference
 
@@ -39,6 +40,10 @@ class CampaignRequest:
     seed: int = 0
     target: Target = "cpu"
     """Where the kernel will run."""
+    models: tuple[str, ...] = ()
+    """Language models as `PROVIDER:NAME`, for proposers that ask them."""
+    limits: Limits = field(default_factory=Limits)
+    """Of what the models may take."""
 
 
 @dataclass(frozen=True, slots=True)

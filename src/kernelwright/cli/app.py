@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from kernelwright import __version__
-from kernelwright.cli import auditing, campaigns, judging, looking, profiling
+from kernelwright.cli import auditing, campaigns, judging, looking, profiling, tools
 
 app = typer.Typer(
     name="kernelwright",
@@ -28,7 +28,9 @@ for _command in (
     profiling.profile,
     looking.report,
     campaigns.suite,
+    campaigns.replay,
     auditing.audit,
+    tools.mcp,
 ):
     app.command(_command.__name__)(_command)
 

@@ -14,7 +14,10 @@ from kernelwright.cli.options import (
     EvaluationsOption,
     JsonOption,
     LanguageOption,
+    MaxDollarsOption,
+    MaxTokensOption,
     MinutesOption,
+    ModelOption,
     SeedOption,
     SizeOption,
     StrategyOption,
@@ -64,8 +67,18 @@ def optimize(
     size: SizeOption = None,
     strategy: StrategyOption = "default",
     proposers: Annotated[
-        str, typer.Option("--proposers", metavar="A,B", help="Where candidates come from.")
-    ] = "recipes,generate",
+        str | None,
+        typer.Option(
+            "--proposers",
+            metavar="A,B",
+            help="Where candidates come from: recipes, generate; with a model also refine, "
+            "population, tree. Default: recipes,generate, and refine where a model is named.",
+            show_default=False,
+        ),
+    ] = None,
+    model: ModelOption = None,
+    max_dollars: MaxDollarsOption = None,
+    max_tokens: MaxTokensOption = None,
     baselines: BaselinesOption = None,
     evaluations: EvaluationsOption = 60,
     minutes: MinutesOption = 5.0,
@@ -87,6 +100,7 @@ def optimize(
     kernelwright optimize rms_norm
     kernelwright optimize softmax --dtype bf16 --minutes 2
     kernelwright optimize model.py:gated_norm --size T=512,H=4096
+    kernelwright optimize softmax --model anthropic:claude-sonnet-4-5 --max-dollars 2
     kernelwright optimize mine.cpp --like rms_norm
     kernelwright optimize mine.cu --like rms_norm
     kernelwright optimize mine.py --like rms_norm
@@ -95,6 +109,7 @@ def optimize(
     from kernelwright.campaign import optimize as run_campaign
     from kernelwright.cli.output import print_json
     from kernelwright.cli.progress import progress
+    from kernelwright.llm import Limits
     from kernelwright.propose import own_kernel_family
 
     own, problem = _own_kernel(problem, like)
@@ -111,11 +126,13 @@ def optimize(
         sizes=read_sizes(size),
         budget=Budget(evaluations, minutes),
         strategy=strategy,
-        proposers=read_names(proposers, ()),
+        proposers=read_names(proposers, ("recipes", "generate", *(("refine",) if model else ()))),
         own=families,
         baselines=read_names(baselines, None),
         seed=seed,
         target=chosen,
+        models=read_names(model, ()),
+        limits=Limits(max_dollars, max_tokens),
     )
     try:
         with progress() as told:
@@ -172,8 +189,40 @@ def _print_result(document: dict[str, Any], folder: Path) -> None:
         print(f"operator  {document['operator'] or 'none: ' + document['operator_absent']}")
         if document.get("operator_speed_absent"):
             print(f"          its speed is not known: {document['operator_speed_absent']}")
+    if document.get("models"):
+        print(f"models    {text.models(document['models'])}")
     print(f"report    {document['report']}")
     print(f"run       {folder}")
+
+
+def replay(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder with language models in it.",
+                             show_default=False)
+    ],
+    json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Ask every question of a campaign's models again, of its archive: no network, no compiler.
+
+    Exit code 1 when a prompt or a proposed kernel comes out otherwise.
+
+    \b
+    kernelwright replay runs/mine
+    kernelwright replay runs/mine --json
+    """  # noqa: D301
+    from kernelwright.campaign import replay as make_again
+    from kernelwright.cli.output import print_json
+
+    document = make_again(run)
+    if json:
+        print_json(document)
+    else:
+        print(f"{document['requests']} requests and {document['families']} proposed kernels: "
+              + ("identical" if document["identical"] else "not the same"))  # fmt: skip
+        for key in document["differences"]:
+            print(f"differs   {key}")
+    if not document["identical"]:
+        raise typer.Exit(1)
 
 
 def suite(

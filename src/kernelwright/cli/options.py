@@ -84,6 +84,27 @@ MinutesOption = Annotated[
 StrategyOption = Annotated[
     str, typer.Option("--strategy", help="How the next candidate is chosen.")
 ]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="PROVIDER:NAME",
+        help="A language model (several: separated by commas); local:NAME for the server in "
+        "OPENAI_BASE_URL, relay:FOLDER for files that somebody answers. Keys come from the "
+        "environment.",
+        show_default=False,
+    ),
+]
+MaxDollarsOption = Annotated[
+    float | None,
+    typer.Option("--max-dollars", metavar="X", min=0, help="Most that the models may cost.",
+                 show_default=False),
+]  # fmt: skip
+MaxTokensOption = Annotated[
+    int | None,
+    typer.Option("--max-tokens", metavar="N", min=1, help="Most tokens, in and out.",
+                 show_default=False),
+]  # fmt: skip
 JsonOption = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON document on standard output."),

@@ -9,6 +9,7 @@ from kernelwright.diagnosis.rules import diagnose
 from kernelwright.diagnosis.sanitizers import Found, sanitize
 from kernelwright.diagnosis.situation import Situation
 from kernelwright.diagnosis.telemetry import Reader, missing, reader
+from kernelwright.diagnosis.words import words_of
 
 __all__ = [
     "AloneCall",
@@ -24,4 +25,5 @@ __all__ = [
     "reader",
     "run_alone",
     "sanitize",
+    "words_of",
 ]

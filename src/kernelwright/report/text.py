@@ -163,3 +163,19 @@ def _generality(general: Mapping[str, Any]) -> str:
         if timed["bench_speedup"] is not None:
             text += f", {timed['bench_speedup']:.2f}x at the bench sizes"
     return text
+
+
+def models(document: Mapping[str, Any]) -> str:
+    """What language models did and took, in one line."""
+    spent = document["spent"]
+    tokens = spent["input_tokens"] + spent["output_tokens"]
+    price = "price unknown" if spent["dollars"] is None else f"${spent['dollars']:.4g}"
+    parts = [
+        ", ".join(document["models"]),
+        f"{spent['requests']} requests ({spent['malformed']} malformed, {spent['failed']} failed)",
+        f"{tokens} tokens, {price}, {spent['seconds']:.0f} s",
+        f"{document['families']} families",
+    ]
+    if document["gain"] is not None:
+        parts.append(f"{document['gain']:.2f}x the best without them")
+    return "; ".join(parts)

@@ -1,6 +1,6 @@
 """The archive: append-only SQLite and content-addressed files."""
 
-from kernelwright.store.archive import Archive, StoredEvent, StoredVerdict
+from kernelwright.store.archive import Archive, StoredEvent, StoredVerdict, public_verdict
 from kernelwright.store.blobs import Blobs
 from kernelwright.store.records import RECORD_VERSION, from_json, to_json
 from kernelwright.store.schema import SCHEMA_VERSION
@@ -13,5 +13,6 @@ __all__ = [
     "StoredEvent",
     "StoredVerdict",
     "from_json",
+    "public_verdict",
     "to_json",
 ]

@@ -285,7 +285,7 @@ class Archive:
         Without what was measured at held-out sizes: they stay secret while candidates are made.
         """
         candidates = self.candidates()
-        return tuple((candidates[v.candidate], _public(v.verdict)) for v in self.verdicts())
+        return tuple((candidates[v.candidate], public_verdict(v.verdict)) for v in self.verdicts())
 
     @reading
     def events(self, kind: str | None = None) -> tuple[StoredEvent, ...]:
@@ -362,7 +362,8 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _public(verdict: Verdict) -> Verdict:
+def public_verdict(verdict: Verdict) -> Verdict:
+    """A verdict without what was measured at held-out sizes."""
     if isinstance(verdict, Rejected):
         return verdict
     shown = tuple(w for w in verdict.workloads if w.workload.tier != "heldout")
