@@ -66,10 +66,15 @@ class TwinArena(Arena):
 def judge():
     machine = probe()
     builder = Builders(machine.toolchains, user_cache_folder())
-    settings = replace(JudgeSettings.quick(), heldout=0, baselines=("eager",))
+    settings = replace(
+        JudgeSettings.quick(), heldout=1, heldout_timed=0, baselines=("eager",),
+        accept_seconds=0.5, confirm_seconds=0.5,
+    )  # fmt: skip
     sizes = {"T": 512, "H": 1024}
     made = Judge(suite.find("rms_norm"), "f32", sizes, machine, builder, 1, settings)
-    made.ground = replace(made.ground, make_arena=TwinArena, throw_out=None, renews=False)
+    made.ground = replace(
+        made.ground, make_arena=TwinArena, throw_out=None, renews=False, fill_gbs=4000.0
+    )
     made._workspaces.make = TwinArena
     made._prepared.make = made._prepared.made.make = TwinArena
     with made.open():
@@ -86,6 +91,15 @@ def test_a_right_kernel_passes_and_baselines_are_judged(judge):
     assert isinstance(verdict, Measured), verdict
     assert judge.time_baselines(rounds=2)["eager"] > 0
     assert all(report.passes_check for report in judge.baseline_reports)
+
+
+def test_a_right_kernel_is_accepted_with_all_checks(judge):
+    candidate = Candidate("cpp", "kernel", rms_norm(), FrozenMap())
+    verdict = judge.accept(candidate, judge.builder.build(candidate))
+    assert isinstance(verdict, Measured), verdict
+    assert verdict.deterministic
+    assert verdict.workloads[0].error <= 1
+    assert judge.verified()["heldout"] == 1
 
 
 @pytest.mark.parametrize(
