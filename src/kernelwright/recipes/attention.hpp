@@ -12,6 +12,13 @@
 // tile of queries (decoding), keys are cut into parts of at least SPLIT that are combined at the end.
 namespace attention {
 
+// Whether the vectors work beside the unit that multiplies.
+#if DOT == 3
+constexpr bool OVERLAP = true;
+#else
+constexpr bool OVERLAP = false;
+#endif
+
 // How the work is cut; the same numbers size the workspace and drive the loops.
 template <class P> struct Plan {
     static constexpr int64_t MOST_AHEAD = int64_t(1) << 30, MOST_PARTIAL = int64_t(1) << 26;
@@ -38,7 +45,7 @@ template <class P> struct Plan {
         part_keys = round_up(ceil_div(p.key_count, std::max<int64_t>(1, least(wanted, room))), BLOCK);
         parts = ceil_div(p.key_count, part_keys);
         const int64_t line = round_up(std::max(p.depth_count, p.column_count), 16);
-        own_bytes = 4 * (partial_floats + BLOCK * MR + (P::plain ? 0 : NR * line)) +
+        own_bytes = 4 * (partial_floats + (OVERLAP ? 2 : 1) * BLOCK * MR + (P::plain ? 0 : NR * line)) +
                     sizeof(element) * (BLOCK * A_STEP + query_elements) + (ahead ? 0 : block_bytes) + 64 * 8;
         own_bytes = round_up(own_bytes, 4096) + 64 * 5;
     }
@@ -57,7 +64,7 @@ struct Own {
     element *weights, *queries, *block = nullptr;
     template <class P> Own(const Plan<P>& plan, char* memory) : next(memory) {
         partial = take<float>(plan.partial_floats);
-        products = take<float>(BLOCK * MR);
+        products = take<float>((OVERLAP ? 2 : 1) * BLOCK * MR);
         weights = take<element>(BLOCK * A_STEP);
         queries = take<element>(plan.query_elements);
         if (!plan.ahead) block = take<element>(plan.block_elements());
@@ -118,6 +125,34 @@ inline void pack_block(const P& p, const Plan<P>& plan, int64_t batch, int64_t f
 
 // -- one tile of queries --------------------------------------------------------------------------
 
+// One panel of queries and one block of keys.
+struct Step {
+    int panel, height;
+    int64_t most;  // keys that any row sees
+    const element* keys;
+    float *products, *mixed;
+    Rows rows;
+};
+
+// Work for each row of a panel, a few rows at a time where something else leaves room.
+template <class Row> struct Turns {
+    Row& row;
+    int done;
+    int64_t due = 0;
+    Turns(Row& row, bool any) : row(row), done(any ? 0 : MR) {}
+    // To be called CALLS times for each of so many blocks of steps, after which all rows are done.
+    auto dealt(int64_t blocks) {
+        const int64_t calls = blocks * contraction::CALLS;
+        return [this, calls](int64_t) INLINED {
+            if (!OVERLAP) return;
+            for (due += MR; due >= calls && done < MR; due -= calls) row(done++);
+        };
+    }
+    void finish() {
+        while (done < MR) row(done++);
+    }
+};
+
 // A tile of queries and what it has gathered: mixed values by panels, then greatest scores, then totals.
 template <class P> struct Tile {
     const P& p;
@@ -159,49 +194,94 @@ template <class P> struct Tile {
 #endif
     }
 
-    // Keys of one block for one panel of rows.
-    void step(int panel, int64_t first, const element* keys, const element* values, Own& own,
-              float* partial) const {
-        const int height = int(least(MR, count - panel * MR));
-        int64_t most = 0;
-        for (int i = 0; i < height; ++i) most = std::max(most, ends[panel * MR + i] - first);
-        most = least(most, BLOCK);
-        if (most <= 0) return;
-        const element* queries = own.queries + panel * A_STEP * plan.depth;
-        for (int64_t j = 0; j < most; j += NR)
-            multiply(p.depth_count, queries, keys + j / NR * B_STEP * plan.depth, own.products + j * MR, false);
-        const int64_t padded = round_up(most, STEP);
-        float* mixed = partial + panel * MR * plan.column_panels * NR;
-        Rows rows;
-        rows.first = first;
-        for (int i = 0; i < MR; ++i)
-            rows.seen[i] = i < height ? std::max<int64_t>(0, least(most, ends[panel * MR + i] - first)) : 0;
-        rows.greatest = greatest(partial) + panel * PADDED;
-        rows.total = total(partial) + panel * PADDED;
-        const auto scores_of = p.scores(batch);
-        rows.survey(scores_of, row + panel * MR, height, own.products);
-        rows.soften(scores_of, row + panel * MR, height, own.products, padded, own.weights, mixed,
-                    plan.column_panels);
-#if DOT == 3
-        // weights are 1 at most, and of a row whose greatest is 1: those of no size do not matter
-        for (int64_t k = 0; k < padded; k += STEP)
-            contraction::reach_of(own.weights + k / STEP * contraction::PANEL_BLOCK) = {127, 127};
-#endif
-        for (int64_t e = 0; e < plan.column_panels; ++e)
-            multiply(most, own.weights, values + e * B_STEP * BLOCK, mixed + e * MR * NR, true);
+    // What a panel of rows has to do with a block of keys; nothing where it sees none of them.
+    void begin(Step& step, int panel, int64_t first, const element* keys, float* partial) const {
+        step.panel = panel;
+        step.height = int(least(MR, count - panel * MR));
+        step.most = 0;
+        for (int i = 0; i < MR; ++i) {
+            const int64_t end = i < step.height ? ends[panel * MR + i] - first : 0;
+            step.rows.seen[i] = std::max<int64_t>(0, least(BLOCK, end));
+            step.most = std::max(step.most, step.rows.seen[i]);
+        }
+        step.keys = keys;
+        step.mixed = partial + panel * MR * plan.column_panels * NR;
+        step.rows.first = first;
+        step.rows.greatest = greatest(partial) + panel * PADDED;
+        step.rows.total = total(partial) + panel * PADDED;
     }
 
-    void gather(int64_t begin, int64_t end, const element* packed, Own& own, float* partial) const {
+    // Products of queries and keys.
+    template <class Between> void meet(const Step& step, const Own& own, Between between) const {
+        const element* queries = own.queries + step.panel * A_STEP * plan.depth;
+        for (int64_t j = 0; j < step.most; j += NR)
+            multiply(p.depth_count, queries, step.keys + j / NR * B_STEP * plan.depth, step.products + j * MR,
+                     false, between);
+    }
+
+    // Sums of weighted values.
+    template <class Between> void mix(const Step& step, const Own& own, Between between) const {
+#if DOT == 3
+        // weights are 1 at most, and of a row whose greatest is 1: those of no size do not matter
+        for (int64_t k = 0; k < round_up(step.most, STEP); k += STEP)
+            contraction::reach_of(own.weights + k / STEP * contraction::PANEL_BLOCK) = {127, 127};
+#endif
+        const element* values = step.keys + plan.key_elements;
+        for (int64_t e = 0; e < plan.column_panels; ++e)
+            multiply(step.most, own.weights, values + e * B_STEP * BLOCK, step.mixed + e * MR * NR, true,
+                     between);
+    }
+
+    // Ends one step and begins the next one, either of which may be missing. Where the products have a
+    // unit of their own, the vectors work for one step while the unit multiplies for the other.
+    void advance(Step* last, Step* next, const Own& own) const {
+        const auto scores_of = p.scores(batch);
+        const auto scores = [&](const Step& step, int i) INLINED {
+            return scores_of(row + step.panel * MR + least(i, step.height - 1));
+        };
+        const auto soften = [&](int i) __attribute__((noinline)) {
+            last->rows.soften(i, scores(*last, i), last->products, round_up(last->most, STEP), own.weights,
+                              last->mixed, plan.column_panels);
+        };
+        Turns softening(soften, last != nullptr);
+        if (next) meet(*next, own, softening.dealt(ceil_div(next->most, NR) * ceil_div(plan.depth, STEP)));
+        softening.finish();
+        if (last) last->rows.softened();
+        const auto survey = [&](int i) __attribute__((noinline)) {
+            next->rows.survey(i, scores(*next, i), next->products);
+        };
+        Turns surveying(survey, next != nullptr);
+        if (last) mix(*last, own, surveying.dealt(plan.column_panels * ceil_div(last->most, STEP)));
+        surveying.finish();
+        if (next) next->rows.surveyed();
+    }
+
+    void gather(int64_t begin_key, int64_t end, const element* packed, Own& own, float* partial) const {
         pack_queries(own);
         for (int64_t i = 0; i < plan.mixed_floats; ++i) partial[i] = 0.0f;
         for (int i = 0; i < PANELS * PADDED; ++i) greatest(partial)[i] = -INFINITY, total(partial)[i] = 0.0f;
-        for (int64_t first = begin; first < end; first += BLOCK) {
+        Step steps[2];
+        Step *last = nullptr, *next = &steps[0];
+        steps[0].products = own.products, steps[1].products = own.products + (OVERLAP ? BLOCK * MR : 0);
+        for (int64_t first = begin_key; first < end; first += BLOCK) {
             const element* block = own.block;
-            if (plan.ahead) block = packed + (batch * plan.blocks + first / BLOCK) * plan.block_elements();
-            else pack_block(p, plan, batch, first, end, own.lines, own.block);
-            for (int panel = 0; panel * MR < count; ++panel)
-                step(panel, first, block, block + plan.key_elements, own, partial);
+            if (plan.ahead) {
+                block = packed + (batch * plan.blocks + first / BLOCK) * plan.block_elements();
+            } else {
+                if (last) advance(last, nullptr, own);  // whose block is overwritten
+                last = nullptr;
+                pack_block(p, plan, batch, first, end, own.lines, own.block);
+            }
+            for (int panel = 0; panel * MR < count; ++panel) {
+                begin(*next, panel, first, block, partial);
+                if (next->most <= 0) continue;
+                advance(last, next, own);
+                if (!OVERLAP) advance(next, nullptr, own);
+                last = OVERLAP ? next : nullptr;
+                next = OVERLAP && next == &steps[0] ? &steps[1] : &steps[0];
+            }
         }
+        if (last) advance(last, nullptr, own);
     }
 
     void finish(float* partial) const {

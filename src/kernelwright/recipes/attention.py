@@ -328,9 +328,9 @@ def _matrix_unit_tunables(machine: Machine) -> Tunables:
 
 def _parts_tunables(machine: Machine) -> Tunables:
     choices: dict[str, tuple[int | str, ...]] = {
-        "KEYS": (512, 256, 128, 64), "PANELS": (2, 1, 4, 8), "SPLIT": (256, 512, 1024),
+        "KEYS": (128, 256, 512, 64), "PANELS": (4, 2, 1, 8), "SPLIT": (256, 512, 1024),
     }  # fmt: skip
-    departures: tuple[dict[str, int | str], ...] = ({"KEYS": 256}, {"KEYS": 128}, {"PANELS": 4})
+    departures: tuple[dict[str, int | str], ...] = ({"PANELS": 2}, {"KEYS": 256}, {"KEYS": 512})
     return Tunables(choices | toolchain_choices(machine), (), departures)
 
 

@@ -125,11 +125,13 @@ template <class T> inline void pack_values(const T* line, int64_t key, int64_t c
 
 // -- weights --------------------------------------------------------------------------------------
 
-inline void multiply(int64_t depth, const element* a, const element* b, float* tile, bool accumulate) {
+template <class Between>
+inline void multiply(int64_t depth, const element* a, const element* b, float* tile, bool accumulate,
+                     Between between) {
 #if DOT
-    contraction::pair_kernel(round_up(depth, STEP), a, b, tile, accumulate, contraction::Nothing{});
+    contraction::pair_kernel(round_up(depth, STEP), a, b, tile, accumulate, between);
 #else
-    contraction::micro_kernel<true>(depth, a, b, NR, tile, accumulate);
+    contraction::micro_kernel<true>(depth, a, b, NR, tile, accumulate, nullptr, between);
 #endif
 }
 
@@ -208,20 +210,20 @@ struct Rows {
                  std::integral_constant<int, 0>{});
     }
 
-    // The greatest score of each row so far, and what it does to earlier weights.
-    template <class Scores>
-    void survey(const Scores& scores_of, int64_t row, int64_t rows, const float* products) {
-        for (int i = 0; i < MR; ++i) {
-            const auto score = scores_of(row + least(i, rows - 1));
-            simd::floats high[NV];
-            for (int v = 0; v < NV; ++v) high[v] = simd::splat(-INFINITY);
-            sweep(i, products, [&](int64_t k, simd::floats dots, auto lanes, auto v) INLINED {
-                const auto s = score(first + k, dots, lanes);
-                high[v] = greater(simd::keep(s, simd::splat(-INFINITY), lanes), high[v]);
-            });
-            for (int v = 1; v < NV; ++v) high[0] = greater(high[0], high[v]);
-            lines[i] = high[0];
-        }
+    // Scores of row i are looked at for the greatest.
+    template <class Score> void survey(int i, const Score& score, const float* products) {
+        simd::floats high[NV];
+        for (int v = 0; v < NV; ++v) high[v] = simd::splat(-INFINITY);
+        sweep(i, products, [&](int64_t k, simd::floats dots, auto lanes, auto v) INLINED {
+            const auto s = score(first + k, dots, lanes);
+            high[v] = greater(simd::keep(s, simd::splat(-INFINITY), lanes), high[v]);
+        });
+        for (int v = 1; v < NV; ++v) high[0] = greater(high[0], high[v]);
+        lines[i] = high[0];
+    }
+
+    // After all rows: the greatest score of each so far, and what it does to earlier weights.
+    void surveyed() {
         for (int i = MR; i < PADDED; ++i) lines[i] = simd::splat(-INFINITY);
         const simd::all_lanes all{};
         for (int i = 0; i < PADDED; i += LANES) {
@@ -236,32 +238,34 @@ struct Rows {
         }
     }
 
-    // Weights of all scores, zero from the last key of a row up to `padded`; sums so far are rescaled.
-    template <class Scores>
-    void soften(const Scores& scores_of, int64_t row, int64_t rows, const float* products, int64_t padded,
-                element* weights, float* mixed, int64_t column_panels) {
+    // Weights of all scores of row i, zero from its last key up to `padded`; sums so far are rescaled.
+    template <class Score>
+    void soften(int i, const Score& score, const float* products, int64_t padded, element* weights,
+                float* mixed, int64_t column_panels) {
         const simd::all_lanes all{};
-        for (int i = 0; i < MR; ++i) {
-            const auto score = scores_of(row + least(i, rows - 1));
-            const float shift_here = shift[i];
-            simd::floats sum[NV] = {};
-            sweep(i, products, [&](int64_t k, simd::floats dots, auto lanes, auto v) INLINED {
-                const auto w = weight_of(score(first + k, dots, lanes) - shift_here);
-                const auto kept = simd::keep(w, simd::floats{}, lanes);
-                put_weights(weights, i, k, kept);
-                sum[v] += kept;
-            });
-            for (int v = 1; v < NV; ++v) sum[0] += sum[v];
-            for (int64_t k = round_up(seen[i], LANES); k < padded; k += LANES)
-                put_weights(weights, i, k, simd::floats{});
-            lines[i] = sum[0];
-            if (scale[i] == 1.0f) continue;
-            for (int64_t e = 0; e < column_panels; ++e)
-                for (int v = 0; v < NR; v += LANES) {
-                    float* to = mixed + (e * MR + i) * NR + v;
-                    simd::store(to, simd::load(to, all) * scale[i], all);
-                }
-        }
+        const float shift_here = shift[i];
+        simd::floats sum[NV] = {};
+        sweep(i, products, [&](int64_t k, simd::floats dots, auto lanes, auto v) INLINED {
+            const auto w = weight_of(score(first + k, dots, lanes) - shift_here);
+            const auto kept = simd::keep(w, simd::floats{}, lanes);
+            put_weights(weights, i, k, kept);
+            sum[v] += kept;
+        });
+        for (int v = 1; v < NV; ++v) sum[0] += sum[v];
+        for (int64_t k = round_up(seen[i], LANES); k < padded; k += LANES)
+            put_weights(weights, i, k, simd::floats{});
+        lines[i] = sum[0];
+        if (scale[i] == 1.0f) return;
+        for (int64_t e = 0; e < column_panels; ++e)
+            for (int v = 0; v < NR; v += LANES) {
+                float* to = mixed + (e * MR + i) * NR + v;
+                simd::store(to, simd::load(to, all) * scale[i], all);
+            }
+    }
+
+    // After all rows.
+    void softened() {
+        const simd::all_lanes all{};
         for (int i = MR; i < PADDED; ++i) lines[i] = simd::floats{};
         const auto add = [](simd::floats a, simd::floats b) { return a + b; };
         for (int i = 0; i < PADDED; i += LANES)

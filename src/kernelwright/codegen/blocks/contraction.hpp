@@ -155,10 +155,11 @@ inline void macro_kernel(const P& p, int64_t batch, Range rows, Range columns, R
     const int width = int(least(NR, p.column_count - j)), height = int(least(MR, p.row_count - i));
     const bool more = ks.begin > 0;
     // what the epilogue will touch is asked for a few rows at a time, during the product
-    const int64_t stride = ceil_div(height, depth / KU > 0 ? depth / KU : 1);
+    const int64_t calls = (depth / KU > 0 ? depth / KU : 1) * CALLS;
+    const int64_t stride = ceil_div(height, calls), share = round_up(ceil_div(TILE_FLOATS, calls), 16);
     auto between = [&](int64_t n) INLINED {
       if (!FLOATS && more)
-        for (int64_t at = n * 512; at < least(TILE_FLOATS, n * 512 + 512); at += 16)
+        for (int64_t at = n * share; at < least(TILE_FLOATS, (n + 1) * share); at += 16)
           __builtin_prefetch(next + at, 1);
       if (AHEAD && last)
         for (int64_t r = n * stride; r < least(height, (n + 1) * stride); ++r) mine.ahead(batch, i, j, r);

@@ -17,6 +17,7 @@ namespace contraction {
 constexpr int KP = 32, PARTS = 3, PART = 16 * 64;
 constexpr int A_STEP = PARTS * MR + 1, B_STEP = PARTS * NR + 1;  // elements of a panel for a step
 constexpr int PANEL_BLOCK = A_STEP * KP;
+constexpr int CALLS = 6;  // of what is done between blocks of steps, for each of them
 constexpr uint32_t UPPER = 0xffff0000u;
 
 // Exponents (as stored, 127 for 1.0) of the greatest elements of the rows of a block of A, or of the
@@ -50,12 +51,13 @@ inline INLINED void put_parts(vec low, vec high, uint16_t* to) {
   }
 }
 
-// One vector's parts, as the first or the second of each pair; first ones are to be put first.
+// One vector's parts, as the first or the second of each pair; first ones are to be put first. Parts are
+// cut off instead of rounded, which costs less: what the six products leave out is then of one sign,
+// unless the other operand's parts are rounded, which makes it 2^-23 at most and of any sign.
 inline INLINED void put_half(vec values, bool second, uint16_t* to) {
   for (int part = 0; part < PARTS; ++part, to += PART) {
-    const uint32_t half = part + 1 < PARTS ? 0x8000u : 0u;
-    const auto a = ((simd::uints)values + half) & UPPER;
-    *(vec_u*)to = (vec)(second ? (simd::uints)*(const vec_u*)to | a : a >> 16);
+    const auto bits = (simd::uints)values, a = bits & UPPER;
+    *(vec_u*)to = (vec)(second ? (simd::uints)*(const vec_u*)to | a : bits >> 16);
     values -= (vec)a;
   }
 }
@@ -176,7 +178,8 @@ __attribute__((noinline)) inline void float_kernel(int64_t depth, const uint16_t
   }
 }
 
-// tile(i, j) (+)= sum over k of a panel of A times a panel of B; depth is in whole blocks of KP.
+// tile(i, j) (+)= sum over k of a panel of A times a panel of B; depth is in whole blocks of KP. What
+// `between` does in vectors goes on beside the products.
 template <class Between>
 inline void pair_kernel(int64_t depth, const uint16_t* a, const uint16_t* b, float* tile,
                         bool accumulate, Between between) {
@@ -208,21 +211,26 @@ inline void pair_kernel(int64_t depth, const uint16_t* a, const uint16_t* b, flo
   _tile_dpbf16ps(1, 4, 7); \
   _tile_dpbf16ps(2, 5, 6); \
   _tile_dpbf16ps(3, 5, 7)
-  for (int64_t k = 0; k < depth; k += KP, a += PANEL_BLOCK, b += PANEL_BLOCK) {
-    between(k / KP);
+  for (int64_t k = 0, n = 0; k < depth; k += KP, a += PANEL_BLOCK, b += PANEL_BLOCK) {
     KW_LEFT(2);
     KW_RIGHT(0);
     KW_PRODUCTS;
+    between(n++);
     KW_LEFT(1);
     KW_PRODUCTS;
+    between(n++);
     KW_RIGHT(1);
     KW_PRODUCTS;
+    between(n++);
     KW_LEFT(0);
     KW_PRODUCTS;
+    between(n++);
     KW_RIGHT(2);
     KW_PRODUCTS;
+    between(n++);
     KW_RIGHT(0);
     KW_PRODUCTS;
+    between(n++);
   }
 #undef KW_LEFT
 #undef KW_RIGHT

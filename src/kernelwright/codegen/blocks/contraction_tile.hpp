@@ -14,6 +14,7 @@ constexpr int NR = NV * LANES;
 constexpr int KB = 16;
 #if DOT != 3
 constexpr int A_STEP = MR, B_STEP = NR;  // elements of a panel of A, of B, for a step of k
+constexpr int CALLS = 1;  // of what is done between blocks of steps, for each of them
 #endif
 constexpr int64_t ALIGN = 64;
 
