@@ -354,9 +354,9 @@ def test_a_kernel_file_is_a_family(tmp_path):
     ):
         own_kernel_family(path)
     with pytest.raises(
-        CandidateError, match=r"is triton, which nothing builds: only cpp, cuda, python"
+        CandidateError, match=r"is fortran, which nothing builds: only cpp, cuda, python"
     ):
-        own_kernel_family(path, "triton")
+        own_kernel_family(path, "fortran")
 
 
 def test_a_language_that_nothing_builds_is_a_verdict(builders):

@@ -16,8 +16,11 @@ from kernelwright.build.python import PythonBuilder
 from kernelwright.build.registry import Builders, builder_for, languages
 from kernelwright.build.runtime import build_clock, build_runtime
 from kernelwright.build.toolchains import discover_toolchains
+from kernelwright.build.triton import TritonBuilder
+from kernelwright.build.triton_call import TRIAL_CALL, call_line, parse_call
 
 __all__ = [
+    "TRIAL_CALL",
     "Artifact",
     "Builder",
     "Builders",
@@ -26,15 +29,18 @@ __all__ = [
     "KernelResources",
     "PythonBuilder",
     "Toolkit",
+    "TritonBuilder",
     "build_clock",
     "build_runtime",
     "builder_for",
+    "call_line",
     "discover_toolchains",
     "find_toolkit",
     "for_architecture",
     "imports_of",
     "include_folder",
     "languages",
+    "parse_call",
     "solo_host",
     "user_cache_folder",
 ]

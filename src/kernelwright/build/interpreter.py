@@ -36,14 +36,19 @@ class Interpreter:
     """Folders in which `packages` lie, for `sys.path`."""
 
 
-@lru_cache(maxsize=1)
-def interpreter() -> Interpreter:
-    """The running Python's; where it lies in a virtual environment, what that was made from."""
+@lru_cache(maxsize=2)
+def interpreter(more: tuple[str, ...] = ()) -> Interpreter:
+    """The running Python's; where it lies in a virtual environment, what that was made from.
+
+    Args:
+        more: packages beside `PACKAGES` that candidates may import.
+    """
+    offered = (*PACKAGES, *more)
     versions = [f"python {sys.version.split()[0]}"]
     found: list[Path] = []
-    for distribution in _required(PACKAGES):
+    for distribution in _required(offered):
         name = distribution.metadata["Name"]
-        if name in PACKAGES:
+        if name in offered:
             versions.append(f"{name} {distribution.version}")
         found += _roots(distribution)
     packages = real_paths(found)

@@ -3,9 +3,10 @@
 import json
 import keyword
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kernelwright.build.artifact import Artifact
 from kernelwright.build.artifacts import ArtifactCache, Entry
@@ -31,7 +32,7 @@ from kernelwright.sandbox import View, run_confined
 from kernelwright.space import RESERVED
 
 _ARTIFACT = "kernel.json"
-_PROGRAM = Path(__file__).parent.parent / "worker" / "python_host.py"
+_PROGRAMS = Path(__file__).parent.parent / "worker"
 _KEEP_MEMORY = FrozenMap(
     {"MALLOC_MMAP_THRESHOLD_": str(1 << 40), "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 )
@@ -133,16 +134,11 @@ class PythonBuilder:
         """An interpreter with torch loaded, which makes tensors of the lent memory."""
         python = interpreter()
         library = build_python_runtime(self.toolchains[0])
-        program = _published_program()
+        program = published_programs()[0]
         places = {"paths": python.paths, "withheld": WITHHELD}
-        facts = {
-            "tensors": [[t.name, t.dims, t.resolve(dtype)] for t in signature.tensors],
-            "dimensions": signature.dimensions,
-            "scalars": [[s.name, s.kind] for s in signature.scalars],
-        }
         server = (str(python.program), "-I", "-S", "-B", str(program), str(library))
         server = (*server, json.dumps(places))
-        command = (*server, json.dumps(facts))
+        command = (*server, json.dumps(call_facts(signature, dtype)))
         visible = (program, library, *python.library, *python.packages)
         clock = build_clock(self.toolchains[0])
         return Host(command, clock, visible, python.hidden, _KEEP_MEMORY, server)
@@ -152,13 +148,9 @@ class PythonBuilder:
         if missing:
             return Rejected(Stage.BUILD, Reason.TOOLCHAIN_MISSING, missing)
         tunables = dict(sorted(candidate.tunables.items()))
-        for name, value in tunables.items():
-            if name in RESERVED:
-                text = f"{name} = {value} names a compiler or its flags: a Python kernel has none"
-                return Rejected(Stage.BUILD, Reason.TOOLCHAIN_MISSING, text)
-            if not name.isidentifier() or keyword.iskeyword(name):
-                text = f"the tunable '{name}' cannot be the name of a parameter"
-                return Rejected(Stage.DECLARE, Reason.BAD_DECLARATION, text)
+        wrong = misnamed(tunables)
+        if wrong is not None:
+            return wrong
         versions = interpreter().versions
         program = str(interpreter().program)
         threads = len(os.sched_getaffinity(0))
@@ -180,13 +172,37 @@ class PythonBuilder:
         )
 
 
-def _published_program() -> Path:
-    """The host's program in a folder that holds nothing else of ours."""
-    text = _PROGRAM.read_text()
-    path = user_cache_folder() / "runtimes" / f"{content_hash(text)}-host.py"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_text(text)
-        os.replace(partial, path)
-    return path
+def misnamed(tunables: Mapping[str, TunableValue]) -> Rejected | None:
+    """What is wrong with the names of tunables that become parameters; None: nothing."""
+    for name, value in tunables.items():
+        if name in RESERVED:
+            text = f"{name} = {value} names a compiler or its flags: a Python kernel has none"
+            return Rejected(Stage.BUILD, Reason.TOOLCHAIN_MISSING, text)
+        if not name.isidentifier() or keyword.iskeyword(name):
+            text = f"the tunable '{name}' cannot be the name of a parameter"
+            return Rejected(Stage.DECLARE, Reason.BAD_DECLARATION, text)
+    return None
+
+
+def call_facts(signature: Signature, dtype: Dtype) -> dict[str, Any]:
+    """What `python_host.py` is told of the calls that it will make."""
+    return {
+        "tensors": [[t.name, t.dims, t.resolve(dtype)] for t in signature.tensors],
+        "dimensions": signature.dimensions,
+        "scalars": [[s.name, s.kind] for s in signature.scalars],
+    }
+
+
+def published_programs(*others: str) -> tuple[Path, ...]:
+    """`python_host.py`, and other programs of the worker's, in a folder without anything else."""
+    names = ("python_host.py", *others)
+    texts = [(_PROGRAMS / name).read_text() for name in names]
+    folder = user_cache_folder() / "runtimes" / f"{content_hash(*names, *texts)}-python"
+    paths = tuple(folder / name for name in names)
+    for path, text in zip(paths, texts, strict=True):
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{os.getpid()}")
+            partial.write_text(text)
+            os.replace(partial, path)
+    return paths

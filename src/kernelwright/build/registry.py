@@ -9,6 +9,7 @@ from kernelwright.build.builder import CppBuilder
 from kernelwright.build.cuda import CudaBuilder
 from kernelwright.build.protocol import Builder
 from kernelwright.build.python import PythonBuilder
+from kernelwright.build.triton import TritonBuilder
 from kernelwright.errors import UserError
 from kernelwright.model import (
     Candidate,
@@ -28,6 +29,7 @@ _OURS: dict[Language, Callable[[Sequence[Toolchain], Path], Builder]] = {
     "cpp": CppBuilder,
     "cuda": CudaBuilder,
     "python": PythonBuilder,
+    "triton": TritonBuilder,
 }
 
 
@@ -41,7 +43,7 @@ def builder_for(language: Language, toolchains: Sequence[Toolchain], cache: Path
     """The builder of a language.
 
     Args:
-        language: `cpp`, `cuda`, `python`, or an installed one.
+        language: `cpp`, `cuda`, `python`, `triton`, or an installed one.
         toolchains: compilers that may be used.
         cache: folder of the artifacts.
 

@@ -68,11 +68,38 @@ def build_cuda_runtime(
     Raises:
         HarnessError: it does not compile.
     """
-    folder = toolkit.runtime_folder
+    rpath = f"-Xlinker=-rpath={toolkit.runtime_folder}"
+    link = ("-cudart=shared", rpath, "-Xlinker=-E", source)
+    suffix = f"-{Path(source).stem}"
+    return _built_by_nvcc(toolkit, toolchain, architecture, link, suffix, cache)
+
+
+def build_cuda_python_runtime(
+    toolkit: Toolkit, toolchain: Toolchain, architecture: str, cache: Path | None = None
+) -> Path:
+    """Path of the library that makes an interpreter a host of kernels on a GPU.
+
+    The runtime in it is its own: torch brings another one, and both use the device's one context.
+    Arguments as of `build_cuda_runtime`.
+
+    Raises:
+        HarnessError: it does not compile.
+    """
+    link = ("-shared", "-Xcompiler=-fPIC", "-cudart=static", "python_host.cu")
+    return _built_by_nvcc(toolkit, toolchain, architecture, link, "-cuda-python.so", cache)
+
+
+def _built_by_nvcc(
+    toolkit: Toolkit,
+    toolchain: Toolchain,
+    architecture: str,
+    link: tuple[str, ...],
+    suffix: str,
+    cache: Path | None,
+) -> Path:
     arguments = (
-        for_architecture(architecture), "-std=c++17", "-O2", "-cudart=shared",
-        f"-ccbin={toolchain.path}", f"-Xlinker=-rpath={folder}", "-Xlinker=-E",
-        "-o", "runtime", source, "-ldl",
+        for_architecture(architecture), "-std=c++17", "-O2", f"-ccbin={toolchain.path}",
+        "-o", "runtime", *link, "-ldl",
     )  # fmt: skip
     stamp = str(os.stat(toolkit.nvcc).st_mtime_ns)
     key = (*arguments, toolkit.nvcc, toolkit.version, toolchain.version, stamp)
@@ -80,9 +107,7 @@ def build_cuda_runtime(
     def run(scratch: Path) -> Outcome:
         return toolkit.run(scratch, arguments, 120)
 
-    return _published(
-        _texts("*.[ch]pp", "*.cu"), key, f"-{Path(source).stem}", cache, run, toolkit.version
-    )
+    return _published(_texts("*.[ch]pp", "*.cu*"), key, suffix, cache, run, toolkit.version)
 
 
 def _built(

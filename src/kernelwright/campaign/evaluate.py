@@ -12,7 +12,7 @@ from kernelwright.campaign.result import (
     trust_document,
     workload_document,
 )
-from kernelwright.campaign.standing import bind, space_of
+from kernelwright.campaign.standing import bind, space_of, with_trial_call
 from kernelwright.evaluation import Judge, JudgeSettings
 from kernelwright.machine import probe
 from kernelwright.model import (
@@ -49,7 +49,7 @@ def evaluate(
     progress = progress or Silent()
     settings = replace(settings or JudgeSettings(), baselines=baselines)
     machine = probe()
-    builder = open_builder(machine, target)
+    builder = open_builder(machine, target, (family.language,))
     judge = Judge(reference, dtype, sizes, machine, builder, None, settings, target)
     with judge.open(progress.stage):
         admit(judge, progress)
@@ -81,6 +81,7 @@ def _trust(verdict: Verdict, judge: Judge) -> Document:
 
 def at_defaults(family: Family, judge: Judge) -> Candidate:
     """A family at its declared default tunables, as far as the sizes allow them."""
+    family = with_trial_call(family, judge.public.signature, judge.dtype, judge.sizes)
     space = space_of(family, judge.public.signature, judge.sizes, judge.machine)
     return bind(family, space.default())
 
@@ -137,7 +138,7 @@ def compare(
     progress = progress or Silent()
     settings = JudgeSettings.comparing(seconds)
     machine = probe()
-    builder = open_builder(machine, target)
+    builder = open_builder(machine, target, {family.language for family in families})
     judge = Judge(reference, dtype, sizes, machine, builder, None, settings, target)
     with judge.open(progress.stage):
         candidates = [at_defaults(family, judge) for family in families]

@@ -18,7 +18,13 @@ from kernelwright.campaign.models import (
 )
 from kernelwright.campaign.request import CampaignRequest, CampaignStatus, Progress
 from kernelwright.campaign.result import rejected_by_stage
-from kernelwright.campaign.standing import Leader, Standing, bind, space_of
+from kernelwright.campaign.standing import (
+    Leader,
+    Standing,
+    bind,
+    space_of,
+    with_trial_call,
+)
 from kernelwright.diagnosis import words_of
 from kernelwright.errors import CandidateError
 from kernelwright.evaluation import Judge
@@ -208,7 +214,9 @@ class Campaign:
 
     def _own(self, finalist: Candidate) -> tuple[Candidate, Artifact] | None:
         """The user's kernel as it was handed over, as one more baseline."""
-        for family in self.request.own:
+        signature, dtype, sizes = self.judge.public.signature, self.judge.dtype, self.judge.sizes
+        for own in self.request.own:
+            family = with_trial_call(own, signature, dtype, sizes)
             space = next(v.space for v in self.standing.views if v.identity == family.identity)
             candidate = bind(family, space.default())
             artifact = self.builder.build(candidate)
@@ -257,6 +265,7 @@ class Campaign:
             sizes=self.judge.sizes,
             machine=self.machine,
             target=self.request.target,
+            language=self.request.language,
         )
 
     def _proposed(self) -> Iterable[Family]:
@@ -266,7 +275,9 @@ class Campaign:
         for proposer in proposers:
             for family in proposer.propose(view, (), (), 8):
                 if runs_on(family, self.request.target):
-                    yield family
+                    yield with_trial_call(
+                        family, view.signature, self.judge.dtype, self.judge.sizes
+                    )
 
     def _family_view(self, family: Family) -> FamilyView:
         signature = self.judge.public.signature

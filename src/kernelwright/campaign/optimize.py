@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -36,11 +36,18 @@ from kernelwright.report import write_report
 from kernelwright.store import Archive, to_json
 
 
-def open_builder(machine: Machine, target: Target = "cpu") -> Builders:
+def open_builder(
+    machine: Machine, target: Target = "cpu", languages: Iterable[str] = ()
+) -> Builders:
     """The builders of this machine.
 
+    Args:
+        machine: has the compilers.
+        target: where kernels will run.
+        languages: that have to be built beside the target's own.
+
     Raises:
-        MachineError: nothing can be built here for the target.
+        MachineError: nothing can be built here for the target, or in a language.
     """
     builder = Builders(machine.toolchains, user_cache_folder())
     missing = builder.available()
@@ -48,7 +55,9 @@ def open_builder(machine: Machine, target: Target = "cpu") -> Builders:
         if machine.gpu is None:
             why = machine.missing.get("gpu", "no NVIDIA GPU")
             raise MachineError(f"the target cuda cannot be used here: {why}")
-        missing = builder_for("cuda", machine.toolchains, user_cache_folder()).available()
+        needed = dict.fromkeys(("cuda", *languages))
+        builders = (builder_for(n, machine.toolchains, user_cache_folder()) for n in needed)
+        missing = next(filter(None, (b.available() for b in builders)), None)
     if missing:
         raise MachineError(missing)
     return builder
@@ -79,7 +88,9 @@ def optimize(
         settings = replace(settings, baselines=request.baselines)
     progress.stage("looking at this machine")
     machine = probe()
-    builder = open_builder(machine, request.target)
+    languages = [family.language for family in request.own]
+    languages += [request.language] if request.language else []
+    builder = open_builder(machine, request.target, languages)
     asked = _identity(request, machine)
     if Archive.exists(request.folder):
         _open_archive(request.folder, asked).close()  # of another request? Then say so at once
@@ -345,4 +356,5 @@ def _identity(request: CampaignRequest, machine: Machine) -> dict[str, Any]:
         "seed": request.seed,
         "evaluations": request.budget.evaluations,
         "minutes": request.budget.minutes,
+        **({"language": request.language} if request.language else {}),
     }

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kernelwright.llm import Limits
-from kernelwright.model import Dtype, Family, FrozenMap, Target
+from kernelwright.model import Dtype, Family, FrozenMap, Language, Target
 from kernelwright.problems import ProblemReference
 
 
@@ -44,6 +44,8 @@ class CampaignRequest:
     """Language models as `PROVIDER:NAME`, for proposers that ask them."""
     limits: Limits = field(default_factory=Limits)
     """Of what the models may take."""
+    language: Language | None = None
+    """What kernels are written in; None: the target's own language, `cpp` or `cuda`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,9 +113,10 @@ def optimize(
     from kernelwright.propose import own_kernel_family
 
     own, problem = _own_kernel(problem, like)
-    families = (own_kernel_family(own),) if own else ()
+    families = (own_kernel_family(own, language),) if own else ()
     chosen = target_of(families[0].language, target) if families else check_target(target or "cpu")
-    check_target(chosen, language)
+    if own is None:
+        check_target(chosen, language)
     reference = read_problem(problem)
     name = reference.function or Path(reference.path).stem
     folder = run or Path("runs") / f"{name}-{dtype or 'default'}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -133,6 +134,7 @@ def optimize(
         target=chosen,
         models=read_names(model, ()),
         limits=Limits(max_dollars, max_tokens),
+        language=language,
     )
     try:
         with progress() as told:

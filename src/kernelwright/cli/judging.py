@@ -27,8 +27,8 @@ def evaluate(
     problem: ProblemArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The kernel.", show_default=False)],
     language: Annotated[
-        str | None, typer.Option("--language", help="cpp, cuda or python; default: by the file's "
-                                 "suffix.", show_default=False)
+        str | None, typer.Option("--language", help="cpp, cuda, python or triton; default: by the "
+                                 "file.", show_default=False)
     ] = None,
     target: Annotated[
         str | None, typer.Option("--target", help="cpu or cuda; default: by the language.",
@@ -45,6 +45,7 @@ def evaluate(
     kernelwright evaluate rms_norm mine.cpp
     kernelwright evaluate rms_norm mine.py
     kernelwright evaluate rms_norm mine.cu --dtype bf16
+    kernelwright evaluate rms_norm triton_kernel.py --dtype bf16
     kernelwright evaluate rms_norm runs/mine/best.cpp --dtype bf16 --json
     """  # noqa: D301
     from kernelwright.campaign import evaluate as judge

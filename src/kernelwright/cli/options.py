@@ -60,7 +60,7 @@ LanguageOption = Annotated[
     str | None,
     typer.Option(
         "--language",
-        help="What the kernel is written in; default: cpp, and cuda for the target cuda.",
+        help="What kernels are written in: cpp; cuda or triton for the target cuda.",
         show_default=False,
     ),
 ]
@@ -224,19 +224,20 @@ def check_target(target: str, language: str | None = None) -> Target:
     """
     from kernelwright.errors import UserError
 
-    languages: dict[Target, str] = {"cpu": "cpp", "cuda": "cuda"}
+    languages: dict[Target, tuple[str, ...]] = {"cpu": ("cpp",), "cuda": ("cuda", "triton")}
     if target not in languages:
         raise UserError(f"there is no target '{target}' in this version: only cpu and cuda")
     wanted = languages[target]
-    if language not in (None, wanted):
+    if language not in (None, *wanted):
         raise UserError(
-            f"there is no language '{language}' for {target} in this version: only {wanted}"
+            f"there is no language '{language}' for {target} in this version: only "
+            f"{' and '.join(wanted)}"
         )
     return target
 
 
 def target_of(language: str, target: str | None) -> Target:
-    """Where a kernel of this language runs: CUDA C++ on the GPU, everything else elsewhere.
+    """Where a kernel of this language runs: CUDA C++ and Triton on the GPU, others elsewhere.
 
     Raises:
         UserError: it does not run on the target that was asked for.

@@ -1,11 +1,19 @@
-"""Kernels from the expression form, as C++17 with OpenMP or as CUDA C++."""
+"""Kernels from the expression form, as C++17 with OpenMP, as CUDA C++ or as Triton."""
 
 from collections.abc import Mapping
 
-from kernelwright.codegen import contraction, cuda, pairs, rowwise, stencil, windows
+from kernelwright.codegen import (
+    contraction,
+    cuda,
+    pairs,
+    rowwise,
+    stencil,
+    triton,
+    windows,
+)
 from kernelwright.expr import scatter, selection
 from kernelwright.expr.nodes import Program
-from kernelwright.model import Dtype, Family, Machine, Target
+from kernelwright.model import Dtype, Family, Language, Machine, Target
 
 
 def families(
@@ -15,6 +23,7 @@ def families(
     sizes: Mapping[str, int],
     entry: str,
     target: Target = "cpu",
+    language: Language | None = None,
 ) -> tuple[Family, ...]:
     """Every family that computes the program on this machine, most specific first.
 
@@ -25,10 +34,13 @@ def families(
         sizes: The dimensions that matter for speed; the kernels are right for all sizes.
         entry: Name of the exported function.
         target: What of the machine they run on.
+        language: What they are written in; None: the target's own language.
 
     Returns:
         Families with declared tunables and good first assignments; empty when nothing matches.
     """
+    if language == "triton":
+        return triton.families(program, dtype, sizes, entry)
     if target == "cuda":
         return cuda.families(program, dtype, sizes, entry)
     if scatter.scatters(program) or selection.sorts(program):

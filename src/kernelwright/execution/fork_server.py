@@ -42,7 +42,8 @@ class ForkServer:
         Raises:
             HarnessError: it cannot; the message ends with what it said.
         """
-        view = View(read_only=host_files(host), hidden=host.hidden, separates=True)
+        seen = host_files(host)
+        view = View(read_only=seen, hidden=host.hidden, devices=host.devices, separates=True)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         output = output_file()
         try:

@@ -27,3 +27,6 @@ class Host:
     slow to load."""
     devices: tuple[Path, ...] = ()
     """Device files that it opens, such as a GPU's; none: it computes on the processor."""
+    rehearses: bool = False
+    """Whether it compiles when it is first called on a shape, and can be told to do so before: on
+    tensors without memory, while nothing is timed and no inputs are in place."""

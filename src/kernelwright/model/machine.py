@@ -38,8 +38,8 @@ def fastest_unit(unit: str, fma_gflops: float, bf16_gflops: float) -> tuple[str,
 
 
 def language_target(language: str) -> Target:
-    """Where kernels of a language run: CUDA C++ on the GPU, everything else on processors."""
-    return "cuda" if language == "cuda" else "cpu"
+    """Where kernels of a language run: CUDA C++ and Triton on the GPU, others on processors."""
+    return "cuda" if language in ("cuda", "triton") else "cpu"
 
 
 @dataclass(frozen=True, slots=True)

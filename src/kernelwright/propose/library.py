@@ -24,8 +24,9 @@ class GenerateProposer:
         if view.program is None:
             return ()
         found = codegen.families(
-            view.program, view.dtype, view.machine, view.sizes, view.entry, view.target
-        )
+            view.program, view.dtype, view.machine, view.sizes, view.entry, view.target,
+            view.language,
+        )  # fmt: skip
         return found[:count]
 
 
@@ -42,8 +43,8 @@ class RecipeProposer:
         evidence: Sequence[tuple[Candidate, Verdict]],
         count: int,
     ) -> tuple[Family, ...]:
-        """Families of every recipe that matches the program."""
-        if view.program is None:
+        """Families of every recipe that matches the program; none is in Triton."""
+        if view.program is None or view.language == "triton":
             return ()
         found = recipes.families(
             view.program, view.dtype, view.machine, view.sizes, view.entry, view.target

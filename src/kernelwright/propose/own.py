@@ -15,6 +15,8 @@ _LANGUAGES: dict[str, Language] = {
 KERNEL_SUFFIXES = tuple(_LANGUAGES)
 """What kernel files end in; a problem's file may end in `.py` too."""
 _EXPORTED = re.compile(r'extern\s+"C"\s*(?:\{\s*)?(?:\w+\s+)*?int\s+(\w+)\s*\(')
+_KERNEL = re.compile(r"^@triton\.\w+(?:.*\n)(?:@.*\n)*def\s+\w+", re.MULTILINE)
+_TRITON = re.compile(r"^\s*(?:import|from)\s+triton\b", re.MULTILINE)
 _DEFINED = re.compile(r"^def\s+([A-Za-z]\w*)\s*\(", re.MULTILINE)
 _AUXILIARY = ("_workspace", "_prepared", "_prepare")
 
@@ -32,6 +34,8 @@ def own_kernel_family(path: Path, language: str | None = None, entry: str | None
         reason = getattr(error, "strerror", None) or "it is not text"
         raise CandidateError(f"the kernel file '{path}' cannot be read: {reason}") from None
     chosen = language or _LANGUAGES.get(path.suffix)
+    if language is None and chosen == "python" and _TRITON.search(source):
+        chosen = "triton"
     known = languages()
     if chosen is None:
         raise CandidateError(f"the language of '{path}' is unknown: add --language cpp")
@@ -52,7 +56,7 @@ def _entry_of(source: str, path: Path, language: Language) -> str:
         names = {n for n in _EXPORTED.findall(source) if not n.endswith(_AUXILIARY)}
         form, verb = 'export one function as: extern "C" int NAME(...)', "exports"
     else:
-        names = set[str](_DEFINED.findall(source))
+        names = set[str](_DEFINED.findall(_KERNEL.sub("", source)))
         for name in (path.stem, "kernel"):
             if name in names:
                 return name

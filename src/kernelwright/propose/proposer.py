@@ -10,6 +10,7 @@ from kernelwright.model import (
     Dtype,
     Family,
     FrozenMap,
+    Language,
     Machine,
     Signature,
     Target,
@@ -31,7 +32,9 @@ class ProblemView:
     entry: str = "kernel"
     """Name that the exported function must have."""
     target: Target = "cpu"
-    """For `cuda` only families in the languages `cuda` and `python` are of use."""
+    """For `cuda` only families in the languages `cuda` and `triton` are of use."""
+    language: Language | None = None
+    """What was asked for; None: the target's own language, `cpp` or `cuda`."""
 
 
 class Proposer(Protocol):

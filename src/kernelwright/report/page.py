@@ -140,11 +140,14 @@ def _row(evidence: Evidence, entry: Entry) -> dict[str, Any]:
     return row
 
 
+_LEXERS = {"cpp": "cpp", "python": "python", "triton": "python", "cuda": "cuda"}
+
+
 def _highlighted(source: str, language: str) -> Markup:
     if not source:
         return Markup("")
     formatter: HtmlFormatter[str] = HtmlFormatter(nowrap=True)
-    lexer = get_lexer_by_name(language if language in ("cpp", "cuda", "python") else "text")
+    lexer = get_lexer_by_name(_LEXERS.get(language, "text"))
     return Markup(highlight(source, lexer, formatter))
 
 

@@ -48,6 +48,9 @@ struct Candidate {
     int (*prepare)(const int64_t* integers, const double* doubles);
     // Run `work` once on every thread of the team that the candidate will use.
     void (*on_team)(int threads, void (*work)(void* data, int thread), void* data);
+    // A call whose tensors have a shape but no memory, so that its kernels are compiled; null where
+    // nothing is compiled when it is called.
+    void (*rehearse)(const int64_t* integers, const double* doubles) = nullptr;
 };
 
 // What a host does otherwise whose candidates run on a device; all null on a processor.
@@ -248,6 +251,10 @@ inline int null_call(const int64_t*, const double*) { return 0; }
                 break;
             case kPrepare: timed_call(host, host.candidate.prepare); break;
             case kWake: host.device.wake(host); break;
+            case kRehearse:
+                if (host.candidate.rehearse != nullptr)
+                    host.candidate.rehearse(host.page->integers, host.page->doubles);
+                break;
             default: _exit(0);
         }
         tell_judge(host);

@@ -14,6 +14,7 @@ enum Command : uint32_t {
     kPrepared,  // bytes that it wants prepared
     kPrepare,
     kWake,      // only hosts with a device: make it ready for this process
+    kRehearse,  // only hosts that compile at the first call of a shape: do so, without data
 };
 
 enum Export : int64_t { kHasPrepare = 1, kHasPrepared = 2 };

@@ -3,19 +3,31 @@
 // candidate is imported; Python is entered for loading it and for each call.
 //
 // It links no OpenMP runtime: its team is that of the runtime which torch has loaded.
+//
+// Compiled as CUDA (`python_host.cu`) it is the host of kernels that Python launches on a GPU: device
+// memory is lent to it, the clock is the device's, and the team is one thread.
 
 #include <dlfcn.h>
 
 #include "host.hpp"
 #include "separate.hpp"
+#ifdef __CUDACC__
+#include "cuda_device.cuh"
+#endif
 
 namespace kernelwright {
 namespace {
 
+#ifdef __CUDACC__
+void find_team(Host& host) { host.candidate.on_team = on_team; }
+
+void settle(Host& host) {
+    const cudaError_t error = cudaDeviceSynchronize();
+    if (error != cudaSuccess) refuse(host, error, "loading it failed");
+}
+#else
 using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
 
-Host host;
-int (*python_load)() = nullptr;
 Parallel gomp_parallel = nullptr;  // also in LLVM's and Intel's runtimes
 int (*thread_number)() = nullptr;
 
@@ -51,14 +63,33 @@ bool find_openmp() {
         nullptr) != 0;
 }
 
+// Use torch's own team, and count it.
+void find_team(Host& host) {
+    if (!find_openmp()) fail(host, kHostFailed, "torch has loaded no OpenMP runtime");
+    host.candidate.on_team = on_team;
+    int team = 0;
+    on_team(host.threads, [](void* n, int) { __sync_fetch_and_add(static_cast<int*>(n), 1); },
+            &team);
+    host.page->team = team;
+    if (team != host.threads) fail(host, kHostFailed, "torch's OpenMP team is limited");
+}
+
+void settle(Host& host) {
+    if (openmp_runtimes() > 1)
+        fail(host, kTwoRuntimes, "a module that it imports brings a second OpenMP runtime");
+}
+#endif
+
+Host host;
+int (*python_load)() = nullptr;
+
 void load(Host&) {
     reset_float_mode();
     const uint32_t mode = float_mode();
     if (python_load() != 0) _exit(6);  // it has reported already
     if (float_mode() != mode)
         fail(host, kLoadFailed, "importing it changes the process's rounding or denormal mode");
-    if (openmp_runtimes() > 1)
-        fail(host, kTwoRuntimes, "a module that it imports brings a second OpenMP runtime");
+    settle(host);
 }
 
 int64_t no_workspace(const int64_t*, const double*) { return 0; }
@@ -73,23 +104,29 @@ extern "C" int kernelwright_greet(int count, char** arguments) {
     return greet(host, count, arguments) ? 0 : 2;
 }
 
+#ifdef __CUDACC__
+// Before torch uses the device: context, stream and events. The stream's number.
+extern "C" uint64_t kernelwright_start_device() {
+    host.device = cuda_device();
+    start_device(host);
+    warm_up(host);
+    return host.page->stream;
+}
+#endif
+
 // After torch has been imported: map everything, start the team and put the limits on.
 extern "C" void kernelwright_prepare(int count, char** arguments) {
-    if (!find_openmp()) fail(host, kHostFailed, "torch has loaded no OpenMP runtime");
-    host.candidate.on_team = on_team;
-    int team = 0;
-    on_team(host.threads, [](void* n, int) { __sync_fetch_and_add(static_cast<int*>(n), 1); },
-            &team);
-    host.page->team = team;
-    if (team != host.threads) fail(host, kHostFailed, "torch's OpenMP team is limited");
+    find_team(host);
     prepare(host, count, arguments);
 }
 
 // Obey the judge; never returns. `load` imports the candidate, `call` calls it with the arguments
-// of the page; both return 0, or report with `kernelwright_fail`.
+// of the page; both return 0, or report with `kernelwright_fail`. `rehearse` may be null.
 extern "C" void kernelwright_serve(int (*load_candidate)(),
-                                   int (*call)(const int64_t*, const double*)) {
+                                   int (*call)(const int64_t*, const double*),
+                                   void (*rehearse)(const int64_t*, const double*)) {
     python_load = load_candidate;
+    host.candidate.rehearse = rehearse;
     host.candidate.load = load;
     host.candidate.call = call;
     host.candidate.workspace = no_workspace;

@@ -3,9 +3,10 @@
     python -I -S -B python_host.py LIBRARY PLACES FACTS SOCKET PAGE GO … ARTIFACT ENTRY ARENA…
     python -I -S -B python_host.py LIBRARY PLACES SERVER
 
-PLACES and FACTS are JSON: `paths` (where packages lie) and `withheld` (modules that do not exist
-for a kernel); `tensors` (name, dimension expressions and element type, inputs first), `dimensions`
-and `scalars` (name and kind). ARTIFACT is the path or the descriptor of more: `source`, `tunables`.
+PLACES and FACTS are JSON: `paths` (where packages lie), `withheld` (modules that do not exist for
+a kernel) and `device` (where `triton_host.py` is, for kernels on a GPU); `tensors` (name,
+dimension expressions and element type, inputs first), `dimensions` and `scalars` (name and kind).
+ARTIFACT is the path or the descriptor of more: `source`, `tunables`.
 
 The second form is a fork server: it imports what is slow to import and forks a worker for each
 connection that arrives at the socket SERVER. What a worker is to do is received by that worker;
@@ -58,8 +59,14 @@ class Withheld(MetaPathFinder):
 class Arguments:
     """Turns the numbers of a call into tensors on lent memory, dimensions and scalars."""
 
-    def __init__(self, torch: Any, facts: dict[str, Any]) -> None:
-        self._frombuffer, self._empty = torch.frombuffer, torch.empty
+    def __init__(
+        self,
+        torch: Any,
+        facts: dict[str, Any],
+        make: Callable[[int, int, Any], Any],
+        device: str = "cpu",
+    ) -> None:
+        self._make, self._empty, self._device = make, torch.empty, device
         self._element = {
             "f64": torch.float64, "f32": torch.float32, "f16": torch.float16,
             "bf16": torch.bfloat16, "i64": torch.int64, "i32": torch.int32, "i16": torch.int16,
@@ -77,6 +84,25 @@ class Arguments:
 
     def bind(self, integers: Any, doubles: Any) -> tuple[list[Any], dict[str, Any]]:
         """Positional and keyword arguments, from the two arrays of the shared page."""
+        keywords = self._keywords(integers, doubles)
+        return [
+            self._tensor(int(integers[number]), shape, dtype)
+            for number, (shape, dtype) in enumerate(self._shapes(keywords))
+        ], keywords
+
+    def shapes(self, integers: Any, doubles: Any) -> tuple[list[Any], dict[str, Any]]:
+        """The same with tensors that have no memory; addresses do not matter."""
+        keywords = self._keywords(integers, doubles)
+        found = self._shapes(keywords)
+        return [self._empty(shape, dtype=dtype, device="meta") for shape, dtype in found], keywords
+
+    def _shapes(self, keywords: dict[str, Any]) -> list[tuple[tuple[int, ...], Any]]:
+        return [
+            (tuple(eval(dim, {"__builtins__": {}}, keywords) for dim in dims), dtype)
+            for dims, dtype in self._tensors
+        ]
+
+    def _keywords(self, integers: Any, doubles: Any) -> dict[str, Any]:
         place = len(self._tensors)
         keywords: dict[str, Any] = {}
         for name in self._dimensions:
@@ -90,20 +116,15 @@ class Arguments:
             else:
                 keywords[name] = bool(integers[place]) if kind == "bool" else int(integers[place])
                 place += 1
-        tensors: list[Any] = []
-        for number, (dims, dtype) in enumerate(self._tensors):
-            shape = tuple(eval(dim, {"__builtins__": {}}, keywords) for dim in dims)
-            tensors.append(self._tensor(int(integers[number]), shape, dtype))
-        return tensors, keywords
+        return keywords
 
     def _tensor(self, address: int, shape: tuple[int, ...], dtype: Any) -> Any:
         key = (address, shape, dtype)
         if key not in self._made:
             count = math.prod(shape)
             if count == 0:
-                return self._empty(shape, dtype=dtype)
-            buffer = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
-            self._made[key] = self._frombuffer(buffer, dtype=dtype, count=count).view(shape)
+                return self._empty(shape, dtype=dtype, device=self._device)
+            self._made[key] = self._make(address, count, dtype).view(shape)
         return self._made[key]
 
 
@@ -111,9 +132,15 @@ class Kernel:
     """The candidate: imported by `load`, called by `call`; failures are reported, not raised."""
 
     def __init__(
-        self, arguments: Arguments, path: str, entry: str, fail: Callable[[int, bytes], None]
+        self,
+        arguments: Arguments,
+        path: str,
+        entry: str,
+        fail: Callable[[int, bytes], None],
+        device: Any = None,
     ) -> None:
         self._arguments = arguments
+        self._device = device
         self._path = path
         self._entry = entry
         self._fail = fail
@@ -179,6 +206,16 @@ class Kernel:
             self._report(_EXHAUSTED if memory else _RAISED, _words(error))
         return 0
 
+    def rehearse(self, integers: Any, doubles: Any) -> None:
+        """A call on tensors without memory, so that what it launches is compiled, and not launched.
+
+        Whatever it raises, the call on real tensors will tell.
+        """
+        assert self._device is not None
+        with contextlib.suppress(Exception), self._device.rehearsing():
+            tensors, keywords = self._arguments.shapes(integers, doubles)
+            self._function(*tensors, **keywords, **self._tunables)
+
     def _bind(self, key: bytes, integers: Any, doubles: Any) -> tuple[list[Any], dict[str, Any]]:
         tensors, keywords = self._arguments.bind(integers, doubles)
         if len(self._bound) >= _MOST_BINDINGS:
@@ -215,15 +252,25 @@ def _words(error: BaseException) -> str:
     return "\n".join(line for line in text.splitlines() if line.strip(" ~^"))
 
 
+def _lent(address: int, count: int, dtype: Any) -> Any:
+    """A flat tensor on lent memory."""
+    import torch
+
+    buffer = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
+    return torch.frombuffer(buffer, dtype=dtype, count=count)
+
+
 def _nothing(*_: Any, **__: Any) -> None:
     pass
 
 
-def _serve_forks(native: Any, number: int) -> list[str]:
+def _serve_forks(native: Any, number: int, device: Any) -> list[str]:
     """Fork a worker for each connection that arrives; returns in the worker alone, its words."""
     for name in ("torch", "numpy", "numba"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    if device is not None:
+        device.warm_up()
     first = native.kernelwright_separate()
     if first == 0:
         os._exit(0)
@@ -302,15 +349,20 @@ def main() -> None:
     # runs Python, and a call need not take the lock first.
     native = ctypes.PyDLL(library_path)
     native.kernelwright_separate.restype = ctypes.c_long
+    device: Any = None
+    if "device" in places:
+        sys.path.append(places["device"])
+        device = importlib.import_module("triton_host")
     if len(rest) == 1:
-        rest = _serve_forks(native, int(rest[0]))
-        native.kernelwright_own_memory()
+        rest = _serve_forks(native, int(rest[0]), device)
+        if device is None:
+            native.kernelwright_own_memory()
         if "numpy.random" in sys.modules:
             sys.modules["numpy.random"].seed()  # siblings do not draw the same; `random` knows
-    _work(native, places["withheld"], *rest)
+    _work(native, device, places["withheld"], *rest)
 
 
-def _work(native: Any, withheld: Sequence[str], text: str, *rest: str) -> None:
+def _work(native: Any, device: Any, withheld: Sequence[str], text: str, *rest: str) -> None:
     """Map, limit, serve; ends with the process."""
     encoded = [b"host", *(word.encode() for word in rest)]
     words = (ctypes.c_char_p * len(encoded))(*encoded)
@@ -323,9 +375,12 @@ def _work(native: Any, withheld: Sequence[str], text: str, *rest: str) -> None:
 
         torch.set_num_threads(int(rest[4]))
         torch.set_grad_enabled(False)
-        arguments = Arguments(torch, json.loads(text))
+        make: Callable[[int, int, Any], Any] = _lent
+        if device is not None:
+            make = device.start(native)
+        arguments = Arguments(torch, json.loads(text), make, "cuda" if device else "cpu")
         artifact, entry = rest[7:9]
-        kernel = Kernel(arguments, artifact, entry, native.kernelwright_fail)
+        kernel = Kernel(arguments, artifact, entry, native.kernelwright_fail, device)
         import_hooks: list[Any] = sys.meta_path
         import_hooks.insert(0, Withheld(withheld))
     except BaseException as error:
@@ -335,9 +390,14 @@ def _work(native: Any, withheld: Sequence[str], text: str, *rest: str) -> None:
     call = ctypes.PYFUNCTYPE(
         ctypes.c_int, ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(ctypes.c_double)
     )(kernel.call)
+    rehearse: Any = None
+    if device is not None:
+        rehearse = ctypes.PYFUNCTYPE(
+            None, ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(ctypes.c_double)
+        )(kernel.rehearse)
     sys.argv[1:] = []
     native.kernelwright_prepare(len(encoded), words)
-    native.kernelwright_serve(load, call)
+    native.kernelwright_serve(load, call, rehearse)
 
 
 if __name__ == "__main__":

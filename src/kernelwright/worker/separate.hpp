@@ -34,15 +34,35 @@ inline bool drop_capabilities() {
            syscall(SYS_capset, &header, none) == 0;
 }
 
+constexpr unsigned long kHarmless = MS_NOSUID | MS_NODEV;
+
+// Have no process change through /proc what the whole system is steered with; true when that is so.
+inline bool lock_proc() {
+#ifdef __CUDACC__  // a GPU's driver cannot be initialised where it may write nothing about itself
+    for (const char* path : {"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"}) {
+        constexpr unsigned long locked = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOEXEC | kHarmless;
+        if (access(path, F_OK) != 0) continue;
+        if (mount(path, path, nullptr, MS_BIND, nullptr) != 0) return false;
+        if (mount(nullptr, path, nullptr, locked, nullptr) != 0) return false;
+    }
+#endif
+    return true;
+}
+
 // Over the server's /proc and /dev/shm lie those of the new namespaces. /proc is read-only, since a
-// superuser's worker owns the files with which the whole system is steered. 0, or an error number.
+// superuser's worker owns the files with which the whole system is steered; where a GPU's driver
+// needs the files about its own process, those files alone are. 0, or an error number.
 inline int look_alone() {
-    constexpr unsigned long harmless = MS_NOSUID | MS_NODEV;
+#ifdef __CUDACC__
+    constexpr unsigned long proc = kHarmless | MS_NOEXEC;
+#else
+    constexpr unsigned long proc = kHarmless | MS_NOEXEC | MS_RDONLY;
+#endif
     const bool alone =
         prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && setsid() > 0 &&
         mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
-        mount("proc", "/proc", "proc", harmless | MS_NOEXEC | MS_RDONLY, nullptr) == 0 &&
-        mount("tmpfs", "/dev/shm", "tmpfs", harmless, "mode=0755,size=65536") == 0 &&
+        mount("proc", "/proc", "proc", proc, nullptr) == 0 && lock_proc() &&
+        mount("tmpfs", "/dev/shm", "tmpfs", kHarmless, "mode=0755,size=65536") == 0 &&
         drop_capabilities();
     return alone ? 0 : errno;
 }
