@@ -101,7 +101,7 @@ def _call(call: dict[str, Any]) -> None:
 
 
 def _assemble(ptx: str, capability: int, number: int, said: dict[str, Any]) -> None:
-    from triton.backends.nvidia import compiler
+    from triton.backends.nvidia import compiler  # pyright: ignore[reportMissingImports]
 
     with open(f"{number}.ptx", "w", encoding="utf-8") as file:
         file.write(ptx)

@@ -39,7 +39,7 @@ class Target:
     def __init__(
         self, capability: int, properties: dict[str, int], stream: Callable[[], int], device: str
     ) -> None:
-        from triton.backends.compiler import GPUTarget
+        from triton.backends.compiler import GPUTarget  # pyright: ignore[reportMissingImports]
 
         self._target = GPUTarget("cuda", capability, 32)
         self._properties, self._stream, self._device = properties, stream, device
@@ -74,8 +74,8 @@ class Target:
 
 def lower(source: Any, target: Any, options: dict[str, Any] | None) -> tuple[str, dict[str, Any]]:
     """The PTX of one specialised kernel, and what Triton says about it."""
-    from triton._C.libtriton import ir
-    from triton.compiler.compiler import make_backend
+    from triton._C.libtriton import ir  # pyright: ignore[reportMissingImports]
+    from triton.compiler.compiler import make_backend  # pyright: ignore[reportMissingImports]
 
     backend = make_backend(target)
     chosen = backend.parse_options(dict(options or {}, **source.parse_options()))
@@ -201,8 +201,8 @@ def passed(types: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
 
 def install(target: Target, make: Callable[[Any, str, dict[str, Any]], Kernel]) -> None:
     """Have Triton's launches compile for this target, and use what `make` makes of a kernel."""
-    import triton.compiler
-    from triton.runtime import driver
+    import triton.compiler  # pyright: ignore[reportMissingImports]
+    from triton.runtime import driver  # pyright: ignore[reportMissingImports]
 
     def compiled(src: Any, target: Any = None, options: Any = None, **_: Any) -> Kernel:
         return make(src, *lower(src, target, options))
@@ -213,7 +213,7 @@ def install(target: Target, make: Callable[[Any, str, dict[str, Any]], Kernel]) 
 
 def warm_up(capability: int) -> None:
     """Find out what Triton asks other programs for, while they may be started: it remembers."""
-    from triton.backends.nvidia import compiler
+    from triton.backends.nvidia import compiler  # pyright: ignore[reportMissingImports]
 
     compiler.ptx_get_version(compiler.get_ptxas(capability).version)  # pyright: ignore
 
