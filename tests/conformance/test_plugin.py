@@ -67,7 +67,7 @@ from kernelwright.campaign import evaluate
 from kernelwright.problems import parse_reference
 from kernelwright.propose import own_kernel_family
 
-assert languages() == ("cpp", "cuda", "python", "basic")
+assert languages() == ("cpp", "cuda", "python", "triton", "basic")
 folder = Path(sys.argv[1])
 family = own_kernel_family(folder / "mine.bas", "basic", "kernel")
 reference = parse_reference(str(problem_file(folder)))
