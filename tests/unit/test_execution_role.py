@@ -1,5 +1,6 @@
 """A Python role: requests, arenas, timed calls, and what happens when it dies."""
 
+import os
 import time
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from execution_support import descendants, open_descriptors
 
 from kernelwright.errors import HarnessError, UndeclaredDtype
-from kernelwright.execution import Arena, RoleProcess
+from kernelwright.execution import Arena, RoleProcess, every_processor
 
 
 def start(**options) -> RoleProcess:
@@ -129,3 +130,17 @@ def test_threads_wait_passively():
             "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "OMP_DYNAMIC": "false",
             "KMP_BLOCKTIME": "0", "MINE": "yes",
         }  # fmt: skip
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor only")
+def test_runtimes_that_start_late_see_the_processors_of_the_whole_team(monkeypatch):
+    every = os.sched_getaffinity(0)
+    first, second = sorted(every)[:2]
+    monkeypatch.setenv("OMP_PLACES", f"{{{first}}},{{{second}}}")
+    os.sched_setaffinity(0, {first})  # as torch's runtime does
+    try:
+        with every_processor():
+            assert os.sched_getaffinity(0) == {first, second}
+        assert os.sched_getaffinity(0) == {first}
+    finally:
+        os.sched_setaffinity(0, every)

@@ -6,7 +6,7 @@ from kernelwright.execution.device import DeviceArena
 from kernelwright.execution.process import role_environment
 from kernelwright.execution.report import Call, CallReport, Failure, Limits, Pointer, Poison, Stream
 from kernelwright.execution.role import RoleProcess
-from kernelwright.execution.serve import arena_view, device_arenas, serve
+from kernelwright.execution.serve import arena_view, device_arenas, every_processor, serve
 from kernelwright.execution.worker import Worker
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "arena_view",
     "device_arenas",
     "environment",
+    "every_processor",
     "python_view",
     "role_environment",
     "serve",

@@ -4,10 +4,12 @@ import contextlib
 import ctypes
 import mmap
 import os
+import re
 import resource
 import socket
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -174,3 +176,19 @@ def _attach(name: str, fd: int, nbytes: int, writable: bool) -> None:
     with contextlib.suppress(OSError, ValueError):
         mapping.madvise(mmap.MADV_HUGEPAGE)
     _views[name] = np.frombuffer(mapping, np.uint8)
+
+
+@contextmanager
+def every_processor() -> Generator[None]:
+    """Inside, this thread may run on the processors of its whole team, as `OMP_PLACES` lists them.
+
+    A runtime of threads counts the processors that its starter may use, and torch's has bound this
+    thread to one: numba ran on that one alone.
+    """
+    bound = os.sched_getaffinity(0)
+    team = {int(number) for number in re.findall(r"\d+", os.environ.get("OMP_PLACES", ""))}
+    os.sched_setaffinity(0, team or bound)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, bound)
