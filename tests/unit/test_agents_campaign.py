@@ -9,7 +9,8 @@ from campaign_support import problem_file, quick, small_request
 
 from kernelwright.agents import Desk
 from kernelwright.campaign import optimize, replay
-from kernelwright.campaign.models import adopted, open_rounds
+from kernelwright.campaign.exchanges import adopted
+from kernelwright.campaign.models import open_rounds
 from kernelwright.errors import ModelError, UserError
 from kernelwright.llm import Limits, RecordedModel
 from kernelwright.store import Archive

@@ -9,13 +9,8 @@ from kernelwright import codegen
 from kernelwright.agents import LOOPS, Brief, Desk
 from kernelwright.build import Artifact, Builder
 from kernelwright.campaign.ahead import Batch, Builds
-from kernelwright.campaign.models import (
-    ModelRounds,
-    add_brief,
-    adopted,
-    open_rounds,
-    shelf_of,
-)
+from kernelwright.campaign.exchanges import add_brief, adopted
+from kernelwright.campaign.models import ModelRounds, open_rounds, shelf_of
 from kernelwright.campaign.request import CampaignRequest, CampaignStatus, Progress
 from kernelwright.campaign.result import rejected_by_stage
 from kernelwright.campaign.standing import (

@@ -7,19 +7,22 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from kernelwright.agents import LOOPS, AgentLoop, Brief, Desk, History, Setting, loop_named
-from kernelwright.errors import UserError
-from kernelwright.llm import Ledger, Limits, Model, RecordedModel, Recording, model_named
-from kernelwright.model import (
-    Candidate,
-    Exchange,
-    Family,
-    Rejected,
-    Target,
-    Verdict,
+from kernelwright.agents import LOOPS, AgentLoop, Desk, History, Setting, loop_named
+from kernelwright.campaign.exchanges import (
+    ArchiveJournal,
+    Facts,
+    Known,
+    exchanges,
+    known,
+    read_brief,
+    recorded_rounds,
+    unfinished,
 )
+from kernelwright.errors import UserError
+from kernelwright.llm import Ledger, Limits, Model, RecordedModel, model_named
+from kernelwright.model import Candidate, Family, Target
 from kernelwright.propose import ProblemView
-from kernelwright.store import Archive, StoredEvent, from_json, public_verdict, to_json
+from kernelwright.store import Archive
 
 Document = dict[str, Any]
 MOST_PER_ROUND = 8
@@ -48,101 +51,6 @@ def check_models(
             raise UserError(f"the price of '{model.name}' is not known, so that money cannot be "
                             "limited: limit tokens instead")  # fmt: skip
     return models
-
-
-class ArchiveJournal:
-    """Exchanges in an archive: texts as blobs, the rest as events of kind `exchange`.
-
-    Args:
-        archive: read now; written as long as the journal is open.
-    """
-
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
-        self._open = True
-        self._lock = threading.Lock()
-        self._recordings = {
-            exchange.key: Recording(exchange, archive.get_text(exchange.reply))
-            if exchange.reply
-            else Recording(exchange, "")
-            for exchange in exchanges(archive)
-        }
-
-    def recorded(self, key: str) -> Recording | None:
-        """See `Journal`."""
-        return self._recordings.get(key)
-
-    def record(self, exchange: Exchange, request: str, reply: str) -> None:
-        """See `Journal`; nothing after `close`, which a late reply may come after."""
-        with self._lock:
-            if not self._open:
-                return
-            self._archive.put_text(request)
-            if exchange.reply:
-                self._archive.put_text(reply)
-            self._archive.add_event("exchange", **to_json(exchange))
-            self._recordings[exchange.key] = Recording(exchange, reply)
-
-    def close(self) -> None:
-        """Keep nothing more."""
-        with self._lock:
-            self._open = False
-
-
-def exchanges(archive: Archive) -> list[Exchange]:
-    """Every exchange with a model, oldest first."""
-    return [from_json(event.document, Exchange) for event in archive.events("exchange")]
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What was known at a moment, as proposers see it."""
-
-    parents: tuple[Candidate, ...]
-    """Measured candidates, best first."""
-    evidence: tuple[tuple[Candidate, Verdict], ...]
-    last: int
-    """Number of the last verdict."""
-
-
-def known(archive: Archive, until: int | None = None) -> Known:
-    """What an archive knew when its last verdict had this number (None: now)."""
-    stored = [v for v in archive.verdicts() if until is None or v.id <= until]
-    candidates = archive.candidates()
-    values: dict[str, float] = {}
-    evidence: list[tuple[Candidate, Verdict]] = []
-    for item in stored:
-        if isinstance(item.verdict, Rejected):
-            values.pop(item.candidate, None)
-        elif item.value is None:
-            continue  # an acceptance: after the search, with values of its own
-        else:
-            values[item.candidate] = item.value
-        evidence.append((candidates[item.candidate], public_verdict(item.verdict)))
-    ranked = sorted(values, key=lambda identity: values[identity])
-    parents = tuple(candidates[identity] for identity in ranked)
-    return Known(parents, tuple(evidence), stored[-1].id if stored else 0)
-
-
-class Facts:
-    """What machine code shows, noted in the archive so that a replay needs no compiler."""
-
-    def __init__(
-        self, archive: Archive, look: Callable[[Candidate], tuple[str, ...]] | None
-    ) -> None:
-        self._archive, self._look = archive, look
-        noted = archive.events("facts")
-        self._known = {e.document["candidate"]: tuple(e.document["facts"]) for e in noted}
-
-    def __call__(self, candidate: Candidate) -> tuple[str, ...]:
-        """Short words; empty where nobody can tell."""
-        identity = candidate.identity
-        if identity not in self._known:
-            if self._look is None:
-                return ()
-            self._known[identity] = self._look(candidate)
-            self._archive.add_event("facts", candidate=identity, facts=list(self._known[identity]))
-        return self._known[identity]
 
 
 @dataclass(slots=True)
@@ -187,8 +95,7 @@ class ModelRounds:
             self._turn += 1
         loop = self.loops[self._turn % len(self.loops)]
         self._turn += 1
-        unfinished = _unfinished(self.archive)
-        at = unfinished.get((loop.name, loop.round))
+        at = unfinished(self.archive).get((loop.name, loop.round))
         now = known(self.archive, at)
         if at is None:
             self.archive.add_event("round", loop=loop.name, round=loop.round, evidence=now.last)
@@ -296,40 +203,6 @@ def _shared(spent: Mapping[str, Any], parts: float) -> Document | None:
     }
 
 
-def _unfinished(archive: Archive) -> dict[tuple[str, int], int]:
-    """Rounds that were begun and not ended, with the last verdict that they knew."""
-    begun: dict[tuple[str, int], int] = {}
-    for event in _round_events(archive):
-        key = (event.document["loop"], event.document["round"])
-        if event.kind == "round":
-            begun[key] = event.document["evidence"]
-        else:
-            begun.pop(key, None)
-    return begun
-
-
-def recorded_rounds(
-    archive: Archive, loops: Sequence[AgentLoop]
-) -> list[tuple[AgentLoop, Known, list[str]]]:
-    """Rounds that were begun and ended: the loop, what it knew, the families that came out."""
-    by_name = {loop.name: loop for loop in loops}
-    begun: dict[str, int] = {}
-    found: list[tuple[AgentLoop, Known, list[str]]] = []
-    for event in _round_events(archive):
-        name = event.document["loop"]
-        if event.kind == "round":
-            begun[name] = event.document["evidence"]
-        elif name in begun and name in by_name:
-            now = known(archive, begun.pop(name))
-            found.append((by_name[name], now, event.document["families"]))
-    return found
-
-
-def _round_events(archive: Archive) -> list[StoredEvent]:
-    events = [*archive.events("round"), *archive.events("proposed")]
-    return sorted(events, key=lambda event: event.id)
-
-
 def open_rounds(
     archive: Archive,
     view: ProblemView,
@@ -339,34 +212,13 @@ def open_rounds(
     look: Callable[[Candidate], tuple[str, ...]] | None,
 ) -> ModelRounds:
     """The loops of a campaign on the brief that is in its archive, at the state it left them in."""
-    brief = _read_brief(archive)
+    brief = read_brief(archive)
     journal = ArchiveJournal(archive)
     setting = Setting(desk_of(journal), brief, Facts(archive, look), seed=seed)
     loops = [loop_named(name, setting) for name in names if name in LOOPS]
     rounds = ModelRounds(archive, view, loops, journal)
     rounds.restore()
     return rounds
-
-
-def add_brief(archive: Archive, brief: Brief) -> None:
-    """Keep what models are told, once; a resumed campaign goes on with the same words."""
-    if not archive.events("brief"):
-        document = brief.to_json()
-        shelf = {name: archive.put_text(text) for name, text in brief.shelf.items()}
-        archive.add_event("brief", **{**document, "shelf": shelf})
-
-
-def _read_brief(archive: Archive) -> Brief:
-    document = archive.events("brief")[0].document
-    shelf = {name: archive.get_text(key) for name, key in document["shelf"].items()}
-    return Brief.from_json({**document, "shelf": shelf})
-
-
-def adopted(archive: Archive) -> list[Family]:
-    """Families that models proposed earlier in this campaign."""
-    wanted = [i for e in archive.events("proposed") for i in e.document["families"]]
-    stored = {family.identity: family for family in archive.families()}
-    return [stored[identity] for identity in dict.fromkeys(wanted) if identity in stored]
 
 
 def shelf_of(families: Sequence[Family], target: Target) -> dict[str, str]:
@@ -395,7 +247,7 @@ def make_again(archive: Archive, view: ProblemView, names: Sequence[str], seed: 
     ]
     setting = Setting(
         Desk(models or [RecordedModel("none", {})], Ledger(Limits()), ArchiveJournal(archive)),
-        _read_brief(archive), Facts(archive, None), seed=seed,
+        read_brief(archive), Facts(archive, None), seed=seed,
     )  # fmt: skip
     loops = [loop_named(name, setting) for name in names if name in LOOPS]
     families, differences = 0, list[str]()
