@@ -294,6 +294,42 @@ def test_tensors_dimensions_scalars_and_tunables_arrive(builders):
                 assert found.tolist() == [[3, 4, k, 0.5, 8], [0, 0, 16, -1, -1], [-1] * 5]
 
 
+NUMBA = """
+import numba, os
+
+@numba.njit(parallel=True)
+def count(found):
+    for place in numba.prange(found.size):
+        found[place] = numba.get_thread_id() + 1
+
+def kernel(x, mask, out, *, N, K, k, scale, flag):
+    found = out.numpy().reshape(-1)
+    count(found[:8])
+    places = [os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")]
+    found[8] = len(set.union(*places))
+    found[9] = max(map(len, places))
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
+def test_numba_has_a_team_with_a_processor_for_each_thread(builders):
+    """torch's runtime binds the thread that loads it to one, and numba counted that one."""
+    pytest.importorskip("numba")
+    artifact = builders.build(Candidate("python", "kernel", NUMBA))
+    host = builders.host(artifact, SIGNATURE, Dtype.F32)
+    with Arena("in", 1 << 16) as source, Arena("out", 1 << 16) as target:
+        limits = Limits(call_s=60.0)  # it compiles
+        worker = Worker.start(artifact.path, "kernel", host, [source, target], 2, limits)
+        assert isinstance(worker, Worker), worker
+        with worker:
+            pointers = Pointer("in", 64), Pointer("in", 1024), Pointer("out", 4096)
+            report = worker.call(Call((*pointers, 3, 4, 7, 0.5, 1, 0, 0, 0, 0)))
+            assert isinstance(report, CallReport), report
+            found = target.view().view("float32")[1024 : 1024 + 10].astype(int).tolist()
+    assert set(found[:8]) == {1, 2}
+    assert found[8:] == [2, 1]
+
+
 def test_intermediate_tensors_do_not_fault_pages_once_warm(builders):
     """As with the baselines: or the allocator would be what is measured."""
     body = "x, mask, out, *, N, K, k, scale, flag"

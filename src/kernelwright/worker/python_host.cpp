@@ -30,6 +30,7 @@ using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
 
 Parallel gomp_parallel = nullptr;  // also in LLVM's and Intel's runtimes
 int (*thread_number)() = nullptr;
+int runtimes = 0;  // torch's, and numba's where it is installed
 
 struct Work {
     void (*work)(void*, int);
@@ -72,10 +73,11 @@ void find_team(Host& host) {
             &team);
     host.page->team = team;
     if (team != host.threads) fail(host, kHostFailed, "torch's OpenMP team is limited");
+    runtimes = openmp_runtimes();
 }
 
 void settle(Host& host) {
-    if (openmp_runtimes() > 1)
+    if (openmp_runtimes() > runtimes)
         fail(host, kTwoRuntimes, "a module that it imports brings a second OpenMP runtime");
 }
 #endif

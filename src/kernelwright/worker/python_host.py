@@ -26,6 +26,7 @@ import json
 import linecache
 import math
 import os
+import re
 import signal
 import socket
 import sys
@@ -264,11 +265,26 @@ def _nothing(*_: Any, **__: Any) -> None:
     pass
 
 
-def _serve_forks(native: Any, number: int, device: Any) -> list[str]:
-    """Fork a worker for each connection that arrives; returns in the worker alone, its words."""
-    for name in ("torch", "numpy", "numba"):
+def _import_packages() -> None:
+    """Import what kernels may import, where it is installed; not one thread may start.
+
+    torch's runtime binds the thread that loads it to the first place of its team. numba counts the
+    processors of its importer, and its own runtime those of the thread that loads it, which would
+    otherwise happen at the first parallel call: they are loaded with all places allowed.
+    """
+    importlib.import_module("torch")
+    bound = os.sched_getaffinity(0)
+    team = {int(number) for number in re.findall(r"\d+", os.environ.get("OMP_PLACES", ""))}
+    os.sched_setaffinity(0, team or bound)
+    for name in ("numpy", "numba", "numba.np.ufunc.omppool"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    os.sched_setaffinity(0, bound)
+
+
+def _serve_forks(native: Any, number: int, device: Any) -> list[str]:
+    """Fork a worker for each connection that arrives; returns in the worker alone, its words."""
+    _import_packages()
     if device is not None:
         device.warm_up()
     first = native.kernelwright_separate()
@@ -371,6 +387,7 @@ def _work(native: Any, device: Any, withheld: Sequence[str], text: str, *rest: s
         sys.exit(status)
     native.kernelwright_fail.argtypes = (ctypes.c_int, ctypes.c_char_p)
     try:
+        _import_packages()
         import torch
 
         torch.set_num_threads(int(rest[4]))
