@@ -9,7 +9,7 @@ from campaign_support import problem_file, quick, small_request
 
 from kernelwright.agents import Desk
 from kernelwright.campaign import optimize, replay
-from kernelwright.campaign.exchanges import adopted
+from kernelwright.campaign.exchanges import Moment, adopted, known
 from kernelwright.campaign.models import open_rounds
 from kernelwright.errors import ModelError, UserError
 from kernelwright.llm import Limits, RecordedModel
@@ -111,6 +111,29 @@ def test_the_repairer_sees_the_compilers_words(finished):
     _, _, script = finished
     (shown,) = [user for role, user in script.asked if role == "repairer"]
     assert "flaot" in shown.split("What the judge says")[1]
+
+
+def test_coder_and_critic_see_what_limits_a_kernel(finished):
+    _, request, script = finished
+    with Archive.open(request.folder, read_only=True) as archive:
+        assert archive.events("profile")
+    shown = [user for role, user in script.asked if role == "critic"]
+    assert shown
+    for user in shown:
+        limits = user.split("What limits it")[1]
+        assert "Of the memory's rate" in limits
+        assert "instructions as they stand" in limits
+    assert any("What limits it" in user for role, user in script.asked if role == "coder")
+
+
+def test_what_was_found_later_is_not_known_earlier(finished):
+    _, request, _ = finished
+    with Archive.open(request.folder, read_only=True) as archive:
+        (first, *_), now = archive.events("round"), known(archive)
+        before = known(archive, Moment(first.document["evidence"], first.id))
+    assert now.profiles
+    assert not before.profiles
+    assert not before.values
 
 
 def test_the_ledger_counts_what_was_spent(finished):

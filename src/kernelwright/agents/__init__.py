@@ -8,7 +8,7 @@ where every candidate is.
 
 from kernelwright.agents.brief import Brief
 from kernelwright.agents.desk import Answer, Desk, Journal
-from kernelwright.agents.history import Attempt, History
+from kernelwright.agents.history import Attempt, History, family_of
 from kernelwright.agents.loop import AgentLoop, Idea, Setting
 from kernelwright.agents.prompts import MOST_TOKENS, ROLES, render, version_of
 from kernelwright.agents.registry import LOOPS, loop_named
@@ -36,6 +36,7 @@ __all__ = [
     "Rules",
     "Selection",
     "Setting",
+    "family_of",
     "loop_named",
     "render",
     "version_of",

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kernelwright.expr import pretty, skeleton
-from kernelwright.model import Machine, PublicProblem, Target
+from kernelwright.model import Bound, Dtype, Machine, PublicProblem, Signature, Target
 from kernelwright.propose import ProblemView
 
 
@@ -34,6 +34,10 @@ class Brief:
     machine: tuple[str, ...]
     """Facts, one line each."""
     compilers: tuple[str, ...]
+    tensors: tuple[str, ...] = ()
+    """Inputs and outputs with their shapes, one line each."""
+    bound: str = ""
+    """The least time at the measured rates, and what makes it; empty where it is not known."""
     baseline_us: dict[str, float] = field(default_factory=dict[str, float])
     shelf: dict[str, str] = field(default_factory=dict[str, str])
     """Sources that the librarian may fetch, by name."""
@@ -45,6 +49,7 @@ class Brief:
         view: ProblemView,
         baseline_us: Mapping[str, float],
         shelf: Mapping[str, str],
+        bound: Bound | None = None,
     ) -> "Brief":
         """From what is public about a problem, and the view that proposers get."""
         language = "cuda" if view.target == "cuda" else "cpp"
@@ -73,6 +78,8 @@ class Brief:
             contract=public.contract,
             machine=machine_facts(view.machine, view.target),
             compilers=_compilers(view.machine, view.target),
+            tensors=_tensors(signature, dtype),
+            bound=_bound(bound) if bound else "",
             baseline_us={name: round(us, 3) for name, us in baseline_us.items()},
             shelf=dict(shelf),
         )
@@ -89,10 +96,10 @@ class Brief:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Brief":
         """What `to_json` gave, also after a way through JSON."""
-        tuples = ("optional", "distributions", "machine", "compilers")
+        tuples = ("optional", "distributions", "machine", "compilers", "tensors")
         ranges = {name: (pair[0], pair[1]) for name, pair in data["ranges"].items()}
         fields: dict[str, Any] = {**data}
-        fields |= {name: tuple(data[name]) for name in tuples}
+        fields |= {name: tuple(data.get(name, ())) for name in tuples}
         fields["ranges"] = ranges
         return cls(**fields)
 
@@ -121,6 +128,23 @@ def machine_facts(machine: Machine, target: Target) -> tuple[str, ...]:
         f"memory: read {machine.read_gbs:.0f}, streaming copy {machine.copy_gbs:.0f}, triad "
         f"{machine.triad_gbs:.0f} GB/s (measured, all cores)",
         f"fp32 multiply-add {machine.fma_gflops:.0f} GFLOP/s (measured, all cores)",
+    )
+
+
+def _tensors(signature: Signature, dtype: Dtype) -> tuple[str, ...]:
+    def line(kind: str, place: int) -> str:
+        tensor = (signature.inputs if kind == "input" else signature.outputs)[place]
+        weight = ", static: a weight" if tensor.static else ""
+        return f"{kind} {tensor.name}: {tensor.resolve(dtype)}[{', '.join(tensor.dims)}]{weight}"
+
+    inputs = [line("input", place) for place in range(len(signature.inputs))]
+    return (*inputs, *(line("output", place) for place in range(len(signature.outputs))))
+
+
+def _bound(bound: Bound) -> str:
+    return (
+        f"{bound.median_us:.4g} us, by {bound.limiter}: {bound.bytes_moved / 1e6:.4g} MB must move "
+        f"and {bound.operations / 1e6:.4g} million operations be done, at the rates measured here"
     )
 
 

@@ -11,10 +11,11 @@ from kernelwright.agents import bandit, roles
 from kernelwright.agents.brief import Brief
 from kernelwright.agents.desk import Desk
 from kernelwright.agents.history import Attempt, Evidence, History
+from kernelwright.agents.profiles import told
 from kernelwright.agents.replies import Critique, Design, Kernel
 from kernelwright.agents.roles import Question, Rules
 from kernelwright.llm import Model
-from kernelwright.model import Candidate, Family, Lineage, Rejected
+from kernelwright.model import Candidate, Family, Lineage, Profile, Rejected
 from kernelwright.propose import ProblemView
 
 T = TypeVar("T")
@@ -39,6 +40,8 @@ class Idea:
     reference_name: str = "the best baseline"
     reference_us: float | None = None
     """Of what led when it was asked for."""
+    reference: str = ""
+    """Identity of the candidate that led then; empty: a baseline did."""
     repairs: int = 0
     settled: bool = False
     """Repaired, criticised or given up: nothing more follows from it by itself."""
@@ -68,6 +71,10 @@ class Setting:
     width: int = 2
     """Kernels asked for side by side in a round."""
     seed: int = 0
+    profiles: Mapping[str, Profile] = field(default_factory=dict[str, Profile])
+    """What limits a candidate, by its identity, as far as it is known; set before each round."""
+    values: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Chained ratios of paired comparisons, by identity: less is faster; set before each round."""
 
 
 class AgentLoop(ABC):
@@ -140,14 +147,15 @@ class AgentLoop(ABC):
         for identity, idea in self.ideas.items():
             attempt = history.of_family(identity)
             if attempt is not None:
-                gains.setdefault(idea.model, []).append(_log_gain(idea, attempt))
+                gains.setdefault(idea.model, []).append(max(0.0, self.log_gain(idea, attempt)))
         return bandit.choose(self.desk.models, self.desk.ledger.exchanges, gains)
 
     # What tasks are made of
 
     def plan(self, history: History, key: str) -> list[Design]:
         """The planner's designs, the one to write first in front; empty when it says nothing."""
-        question = roles.plan(self.brief, history, self.notes)
+        limits = self._limits(history.best)
+        question = roles.plan(self.brief, history, self.notes, limits)
         plan = self.desk.ask(question, key, self.choose(history)).value
         if plan is None:
             return []
@@ -167,8 +175,9 @@ class AgentLoop(ABC):
 
         def task(work: Work) -> Idea | None:
             question = roles.write(
-                self.brief, history, design, self.rules(history), parent, shown, notes
-            )
+                self.brief, history, design, self.rules(history),
+                roles.Start(parent, self._limits(parent)), shown, notes,
+            )  # fmt: skip
             return self._idea(question, work, history, design, parent)
 
         return task
@@ -184,7 +193,7 @@ class AgentLoop(ABC):
             if mended is not None:
                 mended.repairs, mended.parent, mended.island = number, idea.parent, idea.island
                 mended.reference_name = idea.reference_name
-                mended.reference_us = idea.reference_us
+                mended.reference_us, mended.reference = idea.reference_us, idea.reference
             return mended
 
         return task
@@ -228,6 +237,19 @@ class AgentLoop(ABC):
             if attempt.identity in self.ideas and attempt.is_measured
         ]
 
+    def log_gain(self, idea: Idea, attempt: Attempt) -> float:
+        """Log of how much faster an idea came out than what led when it was asked for.
+
+        By paired comparisons; by medians of different moments where a baseline led. 0: not known.
+        """
+        values = self.setting.values
+        own, before = values.get(attempt.candidate.identity), values.get(idea.reference)
+        if own and before:
+            return math.log(before / own)
+        if not idea.reference_us or not attempt.best_us:
+            return 0.0
+        return math.log(idea.reference_us / attempt.best_us)
+
     def rules(self, history: History) -> Rules:
         """What a new kernel must keep, being new among the rest."""
         measured = {a.name: a.candidate.source for a in history.attempts if a.is_measured}
@@ -261,6 +283,7 @@ class AgentLoop(ABC):
         idea = Idea(family, design, work.model.name, parent.identity if parent else "")
         if best is not None:
             idea.reference_name, idea.reference_us = best.name, best.best_us
+            idea.reference = best.candidate.identity
         elif baseline is not None:
             idea.reference_name, idea.reference_us = baseline
         return idea
@@ -268,14 +291,18 @@ class AgentLoop(ABC):
     def _criticise(
         self, history: History, idea: Idea, attempt: Attempt, notes: Sequence[str], work: Work
     ) -> Critique | None:
-        observed = math.exp(_log_ratio(idea, attempt))
+        observed = math.exp(self.log_gain(idea, attempt))
         facts = self.setting.inspect(attempt.candidate)
         measurement = roles.Measurement(
             attempt, idea.design.idea, idea.reference_name, idea.design.expected_speedup,
-            observed, facts,
+            observed, facts, self._limits(attempt),
         )  # fmt: skip
         question = roles.criticise(self.brief, history, measurement, notes)
         return self.desk.ask(question, f"{work.key}/critic", work.model).value
+
+    def _limits(self, attempt: Attempt | None) -> str:
+        profile = self.setting.profiles.get(attempt.candidate.identity) if attempt else None
+        return told(profile) if profile else ""
 
     def _visit_library(self, history: History) -> None:
         question = roles.select(self.brief, history)
@@ -297,16 +324,6 @@ class AgentLoop(ABC):
 
 def _bound(task: Task, work: Work) -> Callable[[], Idea | None]:
     return lambda: task(work)
-
-
-def _log_ratio(idea: Idea, attempt: Attempt) -> float:
-    if not idea.reference_us or not attempt.best_us:
-        return 0.0
-    return math.log(idea.reference_us / attempt.best_us)
-
-
-def _log_gain(idea: Idea, attempt: Attempt) -> float:
-    return max(0.0, _log_ratio(idea, attempt)) if attempt.is_measured else 0.0
 
 
 def in_parallel(functions: Sequence[Callable[[], T]]) -> list[T]:

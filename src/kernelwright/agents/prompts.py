@@ -42,7 +42,7 @@ def render(role: str, **context: Any) -> Rendered:
         ValueError: even clipped hard it is longer than `MOST_TOKENS`.
     """
     template = _environment().get_template(f"{role}.md.jinja")
-    for share in (1.0, 0.6, 0.35, 0.2, 0.1, 0.05):
+    for share in (1.0, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1, 0.05):
         rendered = Rendered(
             _block(template, "system", context, share),
             _block(template, "user", context, share),

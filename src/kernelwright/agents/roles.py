@@ -72,13 +72,26 @@ class Rules:
             )
 
 
-def plan(brief: Brief, history: History, notes: Sequence[str]) -> Question[Plan]:
-    """Which designs are worth writing."""
+def plan(brief: Brief, history: History, notes: Sequence[str], limits: str = "") -> Question[Plan]:
+    """Which designs are worth writing; `limits` is what limits the best kernel."""
     prompt = render(
         "planner", brief=brief, attempts=history.attempts, best=history.best, notes=list(notes),
-        count=_DESIGNS,
+        count=_DESIGNS, limits=limits,
     )  # fmt: skip
     return Question("planner", prompt, lambda text: parse(text, Plan), 6_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a new kernel is changed from."""
+
+    attempt: Attempt | None = None
+    """None: it is written from scratch."""
+    limits: str = ""
+    """What limits it; empty where nobody knows."""
+
+
+SCRATCH = Start()
 
 
 def write(
@@ -86,23 +99,23 @@ def write(
     history: History,
     design: Design,
     rules: Rules,
-    parent: Attempt | None = None,
+    start: Start = SCRATCH,
     examples: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
 ) -> Question[Kernel]:
     """A kernel of a design, from scratch or changed from a parent."""
     prompt = render(
-        "coder", brief=brief, attempts=history.attempts, parent=parent, design=design,
-        examples=dict(examples or {}), notes=list(notes), translate="",
+        "coder", brief=brief, attempts=history.attempts, parent=start.attempt, design=design,
+        limits=start.limits, examples=dict(examples or {}), notes=list(notes), translate="",
     )  # fmt: skip
-    return Question("coder", prompt, _kernel_reader(rules, parent))
+    return Question("coder", prompt, _kernel_reader(rules, start.attempt))
 
 
 def translate(brief: Brief, source: Attempt, rules: Rules) -> Question[Kernel]:
     """A kernel in the brief's language from one in another."""
     prompt = render(
         "coder", brief=brief, attempts=(), parent=source, examples={}, notes=[],
-        translate=source.candidate.language, design=None,
+        translate=source.candidate.language, design=None, limits="",
     )  # fmt: skip
     return Question("coder", prompt, _kernel_reader(rules, None))
 
@@ -129,6 +142,8 @@ class Measurement:
     observed: float
     facts: tuple[str, ...] = ()
     """What its machine code shows."""
+    limits: str = ""
+    """What limits it, by which numbers; empty where nobody knows."""
 
 
 def criticise(
@@ -139,6 +154,7 @@ def criticise(
         "critic", brief=brief, attempts=history.attempts, notes=list(notes),
         attempt=measured.attempt, idea=measured.idea, reference_name=measured.reference_name,
         predicted=measured.predicted, observed=measured.observed, facts=measured.facts,
+        limits=measured.limits,
     )  # fmt: skip
     return Question("critic", prompt, lambda text: parse(text, Critique), 4_000)
 

@@ -78,8 +78,7 @@ class TreeLoop(AgentLoop):
         for identity, idea in self.ideas.items():
             attempt = history.of_family(identity)
             if attempt is not None and idea.reference_us:
-                us = attempt.best_us
-                found.append((idea, math.log(idea.reference_us / us) if us else 0.0))
+                found.append((idea, self.log_gain(idea, attempt)))
         return found
 
     def _is_open(self, node: Node, history: History) -> bool:
@@ -91,6 +90,10 @@ class TreeLoop(AgentLoop):
         parent, best = history.of_family(node.parent), history.best
         if parent is None or best is None or not parent.best_us or not best.best_us:
             return 0.0
+        values = self.setting.values
+        ahead, behind = (values.get(a.candidate.identity) for a in (best, parent))
+        if ahead and behind:
+            return min(0.0, math.log(ahead / behind))
         return min(0.0, math.log(best.best_us / parent.best_us))
 
     def _grow(self, history: History) -> None:

@@ -2,11 +2,11 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kernelwright.agents import AgentLoop, Brief
 from kernelwright.llm import Recording
-from kernelwright.model import Candidate, Exchange, Family, Rejected, Verdict
+from kernelwright.model import Candidate, Exchange, Family, Profile, Rejected, Verdict
 from kernelwright.store import Archive, StoredEvent, from_json, public_verdict, to_json
 
 
@@ -63,11 +63,25 @@ class Known:
     evidence: tuple[tuple[Candidate, Verdict], ...]
     last: int
     """Number of the last verdict."""
+    values: dict[str, float] = field(default_factory=dict[str, float])
+    """Of the search, by identity: chained ratios of paired comparisons."""
+    profiles: dict[str, Profile] = field(default_factory=dict[str, Profile])
+    """What limits a candidate, by its identity."""
 
 
-def known(archive: Archive, until: int | None = None) -> Known:
-    """What an archive knew when its last verdict had this number (None: now)."""
-    stored = [v for v in archive.verdicts() if until is None or v.id <= until]
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a round began."""
+
+    verdict: int
+    """Number of the last verdict that was known."""
+    event: int
+    """Number of the event that says so."""
+
+
+def known(archive: Archive, until: Moment | None = None) -> Known:
+    """What an archive knew at a moment (None: now)."""
+    stored = [v for v in archive.verdicts() if until is None or v.id <= until.verdict]
     candidates = archive.candidates()
     values: dict[str, float] = {}
     evidence: list[tuple[Candidate, Verdict]] = []
@@ -81,7 +95,12 @@ def known(archive: Archive, until: int | None = None) -> Known:
         evidence.append((candidates[item.candidate], public_verdict(item.verdict)))
     ranked = sorted(values, key=lambda identity: values[identity])
     parents = tuple(candidates[identity] for identity in ranked)
-    return Known(parents, tuple(evidence), stored[-1].id if stored else 0)
+    profiles = {
+        event.document["candidate"]: from_json(event.document["profile"], Profile)
+        for event in archive.events("profile")
+        if until is None or event.id < until.event
+    }
+    return Known(parents, tuple(evidence), stored[-1].id if stored else 0, values, profiles)
 
 
 class Facts:
@@ -127,13 +146,13 @@ def adopted(archive: Archive) -> list[Family]:
     return [stored[identity] for identity in dict.fromkeys(wanted) if identity in stored]
 
 
-def unfinished(archive: Archive) -> dict[tuple[str, int], int]:
-    """Rounds that were begun and not ended, with the last verdict that they knew."""
-    begun: dict[tuple[str, int], int] = {}
+def unfinished(archive: Archive) -> dict[tuple[str, int], Moment]:
+    """Rounds that were begun and not ended, and when."""
+    begun: dict[tuple[str, int], Moment] = {}
     for event in _round_events(archive):
         key = (event.document["loop"], event.document["round"])
         if event.kind == "round":
-            begun[key] = event.document["evidence"]
+            begun[key] = Moment(event.document["evidence"], event.id)
         else:
             begun.pop(key, None)
     return begun
@@ -144,12 +163,12 @@ def recorded_rounds(
 ) -> list[tuple[AgentLoop, Known, list[str]]]:
     """Rounds that were begun and ended: the loop, what it knew, the families that came out."""
     by_name = {loop.name: loop for loop in loops}
-    begun: dict[str, int] = {}
+    begun: dict[str, Moment] = {}
     found: list[tuple[AgentLoop, Known, list[str]]] = []
     for event in _round_events(archive):
         name = event.document["loop"]
         if event.kind == "round":
-            begun[name] = event.document["evidence"]
+            begun[name] = Moment(event.document["evidence"], event.id)
         elif name in begun and name in by_name:
             now = known(archive, begun.pop(name))
             found.append((by_name[name], now, event.document["families"]))

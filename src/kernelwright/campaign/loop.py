@@ -9,6 +9,7 @@ from kernelwright import codegen
 from kernelwright.agents import LOOPS, Brief, Desk
 from kernelwright.build import Artifact, Builder
 from kernelwright.campaign.ahead import Batch, Builds
+from kernelwright.campaign.diagnosing import Look
 from kernelwright.campaign.exchanges import add_brief, adopted
 from kernelwright.campaign.models import ModelRounds, open_rounds, shelf_of
 from kernelwright.campaign.request import CampaignRequest, CampaignStatus, Progress
@@ -20,7 +21,6 @@ from kernelwright.campaign.standing import (
     space_of,
     with_trial_call,
 )
-from kernelwright.diagnosis import words_of
 from kernelwright.errors import CandidateError
 from kernelwright.evaluation import Judge
 from kernelwright.llm import Ledger, Model
@@ -114,7 +114,7 @@ class Campaign:
     def _ask(self, builds: Builds, waiting: deque[Batch]) -> None:
         """See that as many batches are being built as may be, beside the one that is next."""
         most = self.request.budget.evaluations
-        if self.rounds is not None and self.rounds.is_waiting:
+        if self.rounds is not None and (self.rounds.is_waiting or not self.standing.tried):
             most = min(most, self._pause_at)
         while len(waiting) <= builds.ahead:
             left = most - len(self.standing.tried) - sum(len(b.candidates) for b in waiting)
@@ -128,12 +128,13 @@ class Campaign:
             return
         view = self._problem_view()
         shelf = shelf_of(tuple(self.standing.families.values()), self.request.target)
-        add_brief(self.archive, Brief.of(self.judge.public, view, self.baseline_us, shelf))
+        bound = self.judge.roof.bound(self.judge.cost)
+        add_brief(self.archive, Brief.of(self.judge.public, view, self.baseline_us, shelf, bound))
         limits, deadline = self.request.limits, self._deadline
         self.rounds = open_rounds(
             self.archive, view, self.request.proposers,
             lambda journal: Desk(self.models, Ledger(limits), journal, deadline),
-            self.request.seed, self._facts_of,
+            self.request.seed, Look(self.judge, self.builder),
         )  # fmt: skip
 
     def _take_in_proposals(self) -> None:
@@ -145,6 +146,9 @@ class Campaign:
         if rounds is None:
             return
         self._adopt(rounds.collect())
+        if self.standing.families and not self.standing.tried:  # models learn of those first
+            self._pause_at = max(1, self._remaining() // 2)
+            return
         judged = {tried.request.family for tried in self.standing.tried}
         if not rounds.is_waiting and judged.issuperset(rounds.asked):
             rounds.start()
@@ -247,10 +251,6 @@ class Campaign:
     def _has_converged(self) -> bool:
         since = min(self.standing.since_gain(), len(self.standing.tried) - self._adopted_at)
         return bool(self.standing.measured) and since >= PATIENCE
-
-    def _facts_of(self, candidate: Candidate) -> tuple[str, ...]:
-        artifact = self.builder.build(candidate)
-        return words_of(artifact) if isinstance(artifact, Artifact) else ()
 
     def _problem_view(self) -> ProblemView:
         return ProblemView(

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from kernelwright.agents import LOOPS, AgentLoop, Desk, History, Setting, loop_named
+from kernelwright.agents import LOOPS, AgentLoop, Desk, History, Setting, family_of, loop_named
+from kernelwright.campaign.diagnosing import Look
 from kernelwright.campaign.exchanges import (
     ArchiveJournal,
     Facts,
     Known,
+    Moment,
     exchanges,
     known,
     read_brief,
@@ -20,12 +22,14 @@ from kernelwright.campaign.exchanges import (
 )
 from kernelwright.errors import UserError
 from kernelwright.llm import Ledger, Limits, Model, RecordedModel, model_named
-from kernelwright.model import Candidate, Family, Target
+from kernelwright.model import Candidate, Family, Rejected, Target
 from kernelwright.propose import ProblemView
-from kernelwright.store import Archive
+from kernelwright.store import Archive, to_json
 
 Document = dict[str, Any]
 MOST_PER_ROUND = 8
+_LOOKED_AT = 3
+"""Kernels of which it is asked what limits them before a round: the best, and the loop's own."""
 _POLL_S = 0.05
 
 
@@ -72,6 +76,8 @@ class ModelRounds:
     view: ProblemView
     loops: Sequence[AgentLoop]
     journal: ArchiveJournal
+    look: Look | None = None
+    """None: nobody can tell what limits a kernel."""
     asked: list[str] = field(default_factory=list[str])
     """Identities of the families of the last round."""
     _current: _Round | None = None
@@ -96,21 +102,41 @@ class ModelRounds:
         loop = self.loops[self._turn % len(self.loops)]
         self._turn += 1
         at = unfinished(self.archive).get((loop.name, loop.round))
-        now = known(self.archive, at)
         if at is None:
-            self.archive.add_event("round", loop=loop.name, round=loop.round, evidence=now.last)
-        for attempt in History.of(now.parents, now.evidence).attempts:
-            if attempt.is_measured:  # now, not beside timed calls
-                loop.setting.inspect(attempt.candidate)
+            self._look_at(loop)  # now, not beside timed calls
+            last = known(self.archive).last
+            event = self.archive.add_event("round", loop=loop.name, round=loop.round, evidence=last)
+            at = Moment(last, event)
+        now = known(self.archive, at)
         thread = threading.Thread(target=self._work, args=(loop, now), daemon=True)
         self._current = _Round(loop, loop.round, thread)
         thread.start()
+
+    def _look_at(self, loop: AgentLoop) -> None:
+        """Note words of every measured family, and what limits those that a model may be shown."""
+        now = known(self.archive)
+        attempts = [a for a in History.of(now.parents, now.evidence).attempts if a.is_measured]
+        verdicts = {candidate.identity: verdict for candidate, verdict in now.evidence}
+        for attempt in attempts:
+            loop.setting.inspect(attempt.candidate)
+        shown = [*attempts[:_LOOKED_AT], *(a for a in attempts if a.identity in loop.ideas)]
+        fresh = [a.candidate for a in shown if a.candidate.identity not in now.profiles]
+        for candidate in list(dict.fromkeys(fresh))[:_LOOKED_AT]:
+            verdict = verdicts[candidate.identity]
+            thorough = candidate == attempts[0].candidate
+            if self.look is None or isinstance(verdict, Rejected):
+                continue
+            profile = self.look.profile(candidate, verdict, thorough)
+            if profile is not None:
+                self.archive.add_event(
+                    "profile", candidate=candidate.identity, profile=to_json(profile)
+                )
 
     def _work(self, loop: AgentLoop, now: Known) -> None:
         current = self._current
         assert current is not None
         try:
-            current.families = loop.propose(self.view, now.parents, now.evidence, MOST_PER_ROUND)
+            current.families = _propose(loop, self.view, now)
         except BaseException as error:
             current.error = error
 
@@ -151,7 +177,7 @@ class ModelRounds:
     def restore(self) -> None:
         """Go once more through the rounds of an earlier run, from the archive alone."""
         for loop, now, _ in recorded_rounds(self.archive, self.loops):
-            loop.propose(self.view, now.parents, now.evidence, MOST_PER_ROUND)
+            _propose(loop, self.view, now)
             loop.finished = ""  # other limits hold now
 
     def close(self) -> None:
@@ -178,16 +204,20 @@ class ModelRounds:
         }  # fmt: skip
 
 
+def _propose(loop: AgentLoop, view: ProblemView, now: Known) -> tuple[Family, ...]:
+    loop.setting.profiles, loop.setting.values = now.profiles, now.values
+    return loop.propose(view, now.parents, now.evidence, MOST_PER_ROUND)
+
+
 def _gain(loops: Sequence[AgentLoop], now: Known) -> float | None:
-    """How much faster the best is than the best of what no model wrote."""
+    """How much faster the models' best is than the best of the rest, by paired comparisons."""
     own = {identity for loop in loops for identity in loop.ideas}
-    times: dict[bool, float] = {}
-    for attempt in History.of(now.parents, now.evidence).attempts:
-        if attempt.best_us:
-            times.setdefault(attempt.identity in own, attempt.best_us)
-    if True not in times or False not in times:
+    best: dict[bool, float] = {}
+    for candidate in now.parents:  # best first
+        best.setdefault(family_of(candidate) in own, now.values[candidate.identity])
+    if True not in best or False not in best:
         return None
-    return round(times[False] / times[True], 4)
+    return round(best[False] / best[True], 4)
 
 
 def _shared(spent: Mapping[str, Any], parts: float) -> Document | None:
@@ -209,14 +239,16 @@ def open_rounds(
     names: Sequence[str],
     desk_of: Callable[[ArchiveJournal], Desk],
     seed: int,
-    look: Callable[[Candidate], tuple[str, ...]] | None,
+    look: Look | None,
 ) -> ModelRounds:
     """The loops of a campaign on the brief that is in its archive, at the state it left them in."""
     brief = read_brief(archive)
     journal = ArchiveJournal(archive)
-    setting = Setting(desk_of(journal), brief, Facts(archive, look), seed=seed)
+    setting = Setting(
+        desk_of(journal), brief, Facts(archive, look.words if look else None), seed=seed
+    )
     loops = [loop_named(name, setting) for name in names if name in LOOPS]
-    rounds = ModelRounds(archive, view, loops, journal)
+    rounds = ModelRounds(archive, view, loops, journal, look)
     rounds.restore()
     return rounds
 
@@ -254,7 +286,7 @@ def make_again(archive: Archive, view: ProblemView, names: Sequence[str], seed: 
     for loop, now, recorded in recorded_rounds(archive, loops):
         label = f"{loop.name}/{loop.round}"
         loop.finished = ""
-        made = loop.propose(view, now.parents, now.evidence, MOST_PER_ROUND)
+        made = _propose(loop, view, now)
         families += len(made)
         if [family.identity for family in made] != recorded:
             differences.append(label)

@@ -21,13 +21,16 @@ _LEAST_ENERGY_MJ = 2000
 Known = tuple[tuple[KernelFacts, ...], Asked]
 
 
-def gpu_facts(artifact: Artifact, call: AloneCall | None, architecture: str) -> Known:
+def gpu_facts(
+    artifact: Artifact, call: AloneCall | None, architecture: str, thorough: bool = True
+) -> Known:
     """Of a CUDA artifact.
 
     Args:
         artifact: the built kernel.
         call: with which its launches, counters and energy can be had; None: there is no GPU.
         architecture: what it was compiled for, such as `sm_90a`.
+        thorough: whether energy and counters are asked for, which takes many seconds.
     """
     sources, absent = ["rates", "ptxas"], dict[str, str]()
     mixes: dict[str, FrozenMap[str, int]] = {}
@@ -43,14 +46,14 @@ def gpu_facts(artifact: Artifact, call: AloneCall | None, architecture: str) -> 
     if call is None:
         absent["launches"] = "there is no GPU here"
     else:
-        outcome = run_alone(call, seconds=_ENERGY_S)
+        outcome = run_alone(call, seconds=_ENERGY_S if thorough else 0.0)
         document = told(outcome)
         if document is None:
             said = outcome.output.strip().splitlines()[-1:] or ["no reason given"]
             absent["launches"] = f"the kernel alone did not answer: {said[0][:200]}"
         else:
             sources += ["launches", "occupancy"]
-        counted = counters.counters_of(call)
+        counted = counters.counters_of(call) if thorough else "not asked during a search"
         if isinstance(counted, str):
             absent["counters"] = counted
         else:

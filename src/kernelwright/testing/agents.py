@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from kernelwright.agents import Brief, Design, History, Question, Rules, roles
+from kernelwright.agents.profiles import told
 from kernelwright.model import Candidate, FrozenMap, Lineage, Verdict
 from kernelwright.propose import ProblemView
 from kernelwright.testing import samples
@@ -65,11 +66,15 @@ def questions(made: Brief | None = None, seen: History | None = None) -> dict[st
     """One of every role, and a translation."""
     made, seen = made or brief(), seen or history()
     best, broken = seen.attempts[0], seen.attempts[-1]
-    measurement = roles.Measurement(best, "Wider loads.", "eager", 2.0, 1.1, ("512-bit vectors",))
+    limits = told(samples.profile())
+    start = roles.Start(best, limits)
+    measurement = roles.Measurement(
+        best, "Wider loads.", "eager", 2.0, 1.1, ("512-bit vectors",), limits
+    )
     notes: Sequence[str] = ["Gathers cost more than they save."]
     return {
-        "planner": roles.plan(made, seen, notes),
-        "coder": roles.write(made, seen, DESIGN, rules(made), best, {"scan": "int;"}, notes),
+        "planner": roles.plan(made, seen, notes, limits),
+        "coder": roles.write(made, seen, DESIGN, rules(made), start, {"scan": "int;"}, notes),
         "coder from scratch": roles.write(made, seen, DESIGN, rules(made)),
         "translation": roles.translate(made, best, rules(made)),
         "repairer": roles.repair(made, broken, broken.rejections[-1], 1, rules(made)),
