@@ -1,6 +1,7 @@
 """Builds a CUDA family for the simulated GPU."""
 
 import hashlib
+import re
 import subprocess
 import tempfile
 from functools import cache
@@ -10,6 +11,8 @@ import kernelwright.build
 
 _HERE = Path(__file__).parent / "simulated_gpu"
 _INCLUDE = Path(kernelwright.build.__file__).parent / "include"
+_LAUNCH = re.compile(r"(\w+)\s*<<<(.*?)>>>\s*\(", re.DOTALL)
+"""`kernel<<<grid, block, bytes, stream>>>(` of functions that are no templates."""
 _FOLDER = Path(tempfile.mkdtemp(prefix="simulated-"))
 
 
@@ -20,7 +23,8 @@ def _binary(source, values):
     text, library = _FOLDER / f"{key}.cpp", _FOLDER / f"{key}.so"
     # shared memory whose size the launch decides is the simulator's
     memory = "extern __shared__ __align__(128) char memory[];"
-    text.write_text(source.replace(memory, "char* memory = simulated::shared;"))
+    plain = source.replace(memory, "char* memory = simulated::shared;")
+    text.write_text(_LAUNCH.sub(r"simulated::launcher(\1, \2)(", plain))
     command = ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", "-w", "-fno-strict-aliasing",
                # what another kernel calls the same is another thing
                "-fno-gnu-unique",

@@ -12,7 +12,7 @@ from kernelwright.campaign.result import (
     trust_document,
     workload_document,
 )
-from kernelwright.campaign.standing import bind, space_of, with_trial_call
+from kernelwright.campaign.standing import bind, space_of
 from kernelwright.evaluation import Judge, JudgeSettings
 from kernelwright.machine import probe
 from kernelwright.model import (
@@ -26,6 +26,7 @@ from kernelwright.model import (
     Verdict,
 )
 from kernelwright.problems import ProblemReference
+from kernelwright.propose import settled
 
 
 def evaluate(
@@ -81,7 +82,7 @@ def _trust(verdict: Verdict, judge: Judge) -> Document:
 
 def at_defaults(family: Family, judge: Judge) -> Candidate:
     """A family at its declared default tunables, as far as the sizes allow them."""
-    family = with_trial_call(family, judge.public.signature, judge.dtype, judge.sizes)
+    family = settled(family, judge.public.signature, judge.dtype, judge.sizes)
     space = space_of(family, judge.public.signature, judge.sizes, judge.machine)
     return bind(family, space.default())
 

@@ -19,7 +19,6 @@ from kernelwright.campaign.standing import (
     Standing,
     bind,
     space_of,
-    with_trial_call,
 )
 from kernelwright.errors import CandidateError
 from kernelwright.evaluation import Judge
@@ -38,7 +37,13 @@ from kernelwright.model import (
     Verdict,
     language_target,
 )
-from kernelwright.propose import OwnKernelProposer, ProblemView, Proposer, proposer_named
+from kernelwright.propose import (
+    OwnKernelProposer,
+    ProblemView,
+    Proposer,
+    proposer_named,
+    settled,
+)
 from kernelwright.search import FamilyView, Request, strategy_named
 from kernelwright.search.strategy import Strategy
 from kernelwright.store import Archive
@@ -215,7 +220,7 @@ class Campaign:
         """The user's kernel as it was handed over, as one more baseline."""
         signature, dtype, sizes = self.judge.public.signature, self.judge.dtype, self.judge.sizes
         for own in self.request.own:
-            family = with_trial_call(own, signature, dtype, sizes)
+            family = settled(own, signature, dtype, sizes)
             space = next(v.space for v in self.standing.views if v.identity == family.identity)
             candidate = bind(family, space.default())
             artifact = self.builder.build(candidate)
@@ -270,9 +275,7 @@ class Campaign:
         for proposer in proposers:
             for family in proposer.propose(view, (), (), 8):
                 if runs_on(family, self.request.target):
-                    yield with_trial_call(
-                        family, view.signature, self.judge.dtype, self.judge.sizes
-                    )
+                    yield settled(family, view.signature, view.dtype, view.sizes)
 
     def _family_view(self, family: Family) -> FamilyView:
         signature = self.judge.public.signature

@@ -1,13 +1,12 @@
 """What a campaign knows so far: families, outcomes, and who leads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from kernelwright.build import TRIAL_CALL, Artifact, call_line
+from kernelwright.build import Artifact
 from kernelwright.errors import CandidateError
 from kernelwright.model import (
     Candidate,
-    Dtype,
     Family,
     FrozenMap,
     Machine,
@@ -26,27 +25,6 @@ def bind(family: Family, values: FrozenMap[str, TunableValue]) -> Candidate:
     return Candidate(
         family.language, family.entry, family.source, values, family.name, family.lineage
     )
-
-
-def with_trial_call(
-    family: Family, signature: Signature, dtype: Dtype, sizes: Mapping[str, int]
-) -> Family:
-    """A Triton family that says what its kernels are compiled for ahead of time.
-
-    One that says so itself stays as it is; else the line is the source's last, so that the lines of
-    diagnostics are those of the file.
-
-    Args:
-        family: of any language.
-        signature: what it computes.
-        dtype: the workload's element type.
-        sizes: the bench sizes.
-    """
-    if family.language != "triton" or TRIAL_CALL in family.source:
-        return family
-    scalars = {s.name: 1 if s.default is None else s.default for s in signature.scalars}
-    line = call_line(signature, dtype, sizes, scalars)
-    return replace(family, source=f"{family.source.rstrip()}\n\n{line}\n")
 
 
 def space_of(

@@ -9,9 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from kernelwright.cli.options import (
+    ArgumentOption,
     BaselinesOption,
+    BlockOption,
     DtypeOption,
+    EntryOption,
     EvaluationsOption,
+    GridOption,
     JsonOption,
     LanguageOption,
     MaxDollarsOption,
@@ -19,12 +23,16 @@ from kernelwright.cli.options import (
     MinutesOption,
     ModelOption,
     SeedOption,
+    SharedOption,
     SizeOption,
     StrategyOption,
     TargetOption,
+    TuneOption,
+    WorkspaceOption,
     check_target,
     complete_problem,
     read_dtype,
+    read_foreign,
     read_names,
     read_problem,
     read_problem_sizes,
@@ -63,6 +71,13 @@ def optimize(
         ),
     ] = None,
     language: LanguageOption = None,
+    entry: EntryOption = None,
+    argument: ArgumentOption = None,
+    grid: GridOption = None,
+    block: BlockOption = None,
+    shared: SharedOption = None,
+    tune: TuneOption = None,
+    workspace: WorkspaceOption = None,
     dtype: DtypeOption = None,
     size: SizeOption = None,
     strategy: StrategyOption = "default",
@@ -103,17 +118,23 @@ def optimize(
     kernelwright optimize softmax --model anthropic:claude-sonnet-4-5 --max-dollars 2
     kernelwright optimize mine.cpp --like rms_norm
     kernelwright optimize mine.cu --like rms_norm
+    kernelwright optimize mine.cu --like softmax --entry launch --argument in=x --argument rows=T
+    kernelwright optimize mine.cu --like softmax --entry rows --grid T --block 256 --argument in=x
     kernelwright optimize mine.py --like rms_norm
     """  # noqa: D301
     from kernelwright.campaign import Budget, CampaignRequest
     from kernelwright.campaign import optimize as run_campaign
     from kernelwright.cli.output import print_json
     from kernelwright.cli.progress import progress
+    from kernelwright.errors import UserError
     from kernelwright.llm import Limits
     from kernelwright.propose import own_kernel_family
 
     own, problem = _own_kernel(problem, like)
-    families = (own_kernel_family(own, language),) if own else ()
+    call = read_foreign(argument, tune, workspace, grid, block, shared)
+    if own is None and (entry or call != read_foreign()):
+        raise UserError("--entry and what says how it is called go with a kernel file")
+    families = (own_kernel_family(own, language, entry, call),) if own else ()
     chosen = target_of(families[0].language, target) if families else check_target(target or "cpu")
     if own is None:
         check_target(chosen, language)

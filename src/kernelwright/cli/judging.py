@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kernelwright.cli.options import (
+    ArgumentOption,
     BaselinesOption,
+    BlockOption,
     DtypeOption,
+    EntryOption,
+    GridOption,
     JsonOption,
     ProblemArgument,
+    SharedOption,
     SizeOption,
+    WorkspaceOption,
     read_dtype,
+    read_foreign,
     read_names,
     read_problem,
     read_sizes,
@@ -34,6 +41,12 @@ def evaluate(
         str | None, typer.Option("--target", help="cpu or cuda; default: by the language.",
                                  show_default=False)
     ] = None,
+    entry: EntryOption = None,
+    argument: ArgumentOption = None,
+    grid: GridOption = None,
+    block: BlockOption = None,
+    shared: SharedOption = None,
+    workspace: WorkspaceOption = None,
     dtype: DtypeOption = None,
     size: SizeOption = None,
     baselines: BaselinesOption = None,
@@ -45,6 +58,7 @@ def evaluate(
     kernelwright evaluate rms_norm mine.cpp
     kernelwright evaluate rms_norm mine.py
     kernelwright evaluate rms_norm mine.cu --dtype bf16
+    kernelwright evaluate softmax mine.cu --entry launch --argument in=x --argument rows=T
     kernelwright evaluate rms_norm triton_kernel.py --dtype bf16
     kernelwright evaluate rms_norm runs/mine/best.cpp --dtype bf16 --json
     """  # noqa: D301
@@ -53,7 +67,8 @@ def evaluate(
     from kernelwright.cli.progress import progress
     from kernelwright.propose import own_kernel_family
 
-    family = own_kernel_family(file, language)
+    call = read_foreign(argument, None, workspace, grid, block, shared)
+    family = own_kernel_family(file, language, entry, call)
     chosen = target_of(family.language, target)
     reference = read_problem(problem)
     with progress() as told:

@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from kernelwright.model import Dtype, FrozenMap, Target
     from kernelwright.problems import ProblemReference
+    from kernelwright.propose import ForeignCall
 
 T = TypeVar("T")
 
@@ -61,6 +62,79 @@ LanguageOption = Annotated[
     typer.Option(
         "--language",
         help="What kernels are written in: cpp; cuda or triton for the target cuda.",
+        show_default=False,
+    ),
+]
+_FOREIGN = "A kernel with a signature of its own"
+EntryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--entry",
+        metavar="NAME",
+        help="The function: one that launches, or a __global__ one.",
+        rich_help_panel=_FOREIGN,
+        show_default=False,
+    ),
+]
+ArgumentOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--argument",
+        metavar="THEIRS=OURS",
+        help="What a parameter of it is: a tensor, a dimension, a scalar, an expression of these, "
+        "workspace, stream or nullptr.",
+        rich_help_panel=_FOREIGN,
+        show_default=False,
+    ),
+]
+GridOption = Annotated[
+    str | None,
+    typer.Option(
+        "--grid",
+        metavar="X,Y,Z",
+        help="Blocks of a __global__ function: expressions of dimensions, #defines and block.",
+        rich_help_panel=_FOREIGN,
+        show_default=False,
+    ),
+]
+BlockOption = Annotated[
+    str | None,
+    typer.Option(
+        "--block",
+        metavar="X,Y,Z",
+        help="Threads of a block; one number is a tunable.",
+        rich_help_panel=_FOREIGN,
+        show_default=False,
+    ),
+]
+SharedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shared",
+        metavar="BYTES",
+        help="Dynamic shared memory of a block.",
+        rich_help_panel=_FOREIGN,
+        show_default=False,
+    ),
+]
+TuneOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tune",
+        metavar="NAME=A,B",
+        help="Values of a #define or constant of the file, or none; default: each power of two "
+        "with its half and its double.",
+        rich_help_panel=_FOREIGN,
+        show_default=False,
+    ),
+]
+WorkspaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--workspace",
+        metavar="BYTES",
+        help="Scratch memory: an expression of dimensions and scalars.",
+        rich_help_panel=_FOREIGN,
         show_default=False,
     ),
 ]
@@ -187,6 +261,40 @@ def read_names(text: str | None, default: T) -> tuple[str, ...] | T:
     if text is None:
         return default
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def read_foreign(
+    arguments: list[str] | None = None,
+    tune: list[str] | None = None,
+    workspace: str | None = None,
+    grid: str | None = None,
+    block: str | None = None,
+    shared: str | None = None,
+) -> ForeignCall:
+    """What flags say about a function with a signature of its own.
+
+    Raises:
+        UserError: one of them is not NAME=VALUE.
+    """
+    from kernelwright.propose import ForeignCall
+
+    values = None if tune is None else _assignments("--tune", [t for t in tune if t != "none"])
+    called = _assignments("--argument", arguments or [])
+    return ForeignCall(called, values, workspace, grid, block, shared)
+
+
+def _assignments(flag: str, texts: list[str]) -> dict[str, str]:
+    from kernelwright.errors import UserError
+
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name.isidentifier() or not value:
+            raise UserError(f"{flag} takes NAME=VALUE, and not '{text}'")
+        if name in found:
+            raise UserError(f"{flag} says twice what '{name}' is")
+        found[name] = value
+    return found
 
 
 def existing_file(path: Path, what: str) -> Path:

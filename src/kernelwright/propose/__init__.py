@@ -5,13 +5,20 @@ and returns families whose tunables the search then explores. Third parties regi
 the entry-point group `kernelwright.proposers`.
 """
 
+from kernelwright.propose.foreign import ForeignCall
 from kernelwright.propose.library import GenerateProposer, RecipeProposer
-from kernelwright.propose.own import KERNEL_SUFFIXES, OwnKernelProposer, own_kernel_family
+from kernelwright.propose.own import (
+    KERNEL_SUFFIXES,
+    OwnKernelProposer,
+    own_kernel_family,
+    settled,
+)
 from kernelwright.propose.proposer import ProblemView, Proposer
 from kernelwright.propose.registry import proposer_named, proposer_names
 
 __all__ = [
     "KERNEL_SUFFIXES",
+    "ForeignCall",
     "GenerateProposer",
     "OwnKernelProposer",
     "ProblemView",
@@ -20,4 +27,5 @@ __all__ = [
     "own_kernel_family",
     "proposer_named",
     "proposer_names",
+    "settled",
 ]

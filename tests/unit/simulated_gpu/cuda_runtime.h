@@ -180,6 +180,30 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     return cudaSuccess;
 }
 
+static cudaError_t simulated_last_error = cudaSuccess;
+inline cudaError_t cudaGetLastError() {
+    const cudaError_t last = simulated_last_error;
+    return simulated_last_error = cudaSuccess, last;
+}
+
+namespace simulated {
+
+template <class... Parameters> struct Launcher {
+    void (*kernel)(Parameters...);
+    cudaLaunchConfig_t config;
+    template <class... Arguments> void operator()(Arguments&&... arguments) {
+        const cudaError_t error = cudaLaunchKernelEx(&config, kernel, arguments...);
+        if (error != cudaSuccess) simulated_last_error = error;
+    }
+};
+template <class... Parameters>
+Launcher<Parameters...> launcher(void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                                 size_t bytes = 0, cudaStream_t stream = nullptr) {
+    return {kernel, {grid, block, (int64_t)bytes, stream, nullptr, 0}};
+}
+
+}  // namespace simulated
+
 // -- what threads do together ------------------------------------------------------------------
 
 inline void __syncthreads() { simulated::wait(simulated::block_barrier, simulated::live); }
