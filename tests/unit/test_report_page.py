@@ -3,6 +3,7 @@
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -14,6 +15,8 @@ from kernelwright.model import (
     Claim,
     Dtype,
     Estimate,
+    Exchange,
+    Family,
     FrozenMap,
     Lineage,
     Machine,
@@ -26,6 +29,7 @@ from kernelwright.model import (
     Stage,
     TensorArgument,
     Toolchain,
+    Usage,
     Workload,
     WorkloadResult,
 )
@@ -189,6 +193,32 @@ def test_diagnostics_and_sources_are_escaped(archive, tmp_path):
     assert "error: &#39;&lt;omp.h&gt;&#39; &amp; more" in page
     assert page.count("</script>") == 3  # the reference's own text ends none
     assert "&lt;/script&gt;&lt;b&gt;" in page
+
+
+def test_the_ledger_of_the_models_is_shown_and_escaped(archive):
+    best = fill(archive)
+    assert gather(archive).accounts is None
+    assert "What the models took" not in render(gather(archive))
+    family = Family("refine:<img src=x>", "cpp", best.entry, best.source, Lineage("refine"))
+    archive.add_family(family)
+    usage = Usage(1200, 0, 345, 0.0125, 7.5)
+    exchange = Exchange("refine/0/0/0", "coder", 2, "local:<b>", "h", "", "answered", usage)
+    archive.add_event("exchange", **to_json(exchange))
+    failed = replace(exchange, key="refine/0/1/0", role="critic", outcome="failed")
+    archive.add_event("exchange", **to_json(failed))
+    archive.add_event("proposed", loop="refine", round=0, families=[family.identity], ended="")
+    found = gather(archive)
+    assert found.accounts.total.requests == 2
+    assert [row.label for row in found.accounts.by_role] == ["coder", "critic"]
+    assert found.accounts.rounds[0].unusable == 1
+    share = {"tokens": 1545, "dollars": None, "seconds": 7.5}
+    models = {"per_candidate": share, "per_gain": None, "gain": 1.25}
+    page = render(replace(found, document={**found.document, "models": models}))
+    assert "local:&lt;b&gt;" in page
+    assert "refine:&lt;img src=x&gt;: 648 µs" in page
+    assert "<img" not in page
+    for words in ("2,400", "690", "$0.025", "1,545 tokens, price unknown", "1.25× the best"):
+        assert words in page
 
 
 def test_the_figures_hold_the_measured_numbers(archive):

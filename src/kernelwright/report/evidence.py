@@ -21,6 +21,7 @@ from kernelwright.model import (
     WorkloadResult,
 )
 from kernelwright.problems import public_from_json
+from kernelwright.report.ledger import Accounts, accounts
 from kernelwright.store import Archive, StoredVerdict, from_json
 
 Document = Mapping[str, Any]
@@ -60,6 +61,8 @@ class Evidence:
     warnings: tuple[str, ...] = ()
     profile: Profile | None = None
     """What limits the best kernel, where a campaign has asked."""
+    accounts: Accounts | None = None
+    """Of the language models; None where none was asked."""
     document: Document = field(default_factory=FrozenMap[str, Any])
     """The campaign's result as `optimize --json` prints it; empty when it did not end."""
 
@@ -124,6 +127,9 @@ def gather(archive: Archive) -> Evidence:
         claim=accepted.claim if accepted else None,
         warnings=accepted.warnings if accepted else (),
         profile=_profile(best, archive),
+        accounts=accounts(
+            archive, [(candidates[stored.candidate], stored.verdict) for stored in verdicts]
+        ),
         document=document,
     )
 

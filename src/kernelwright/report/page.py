@@ -13,12 +13,14 @@ from pygments.lexers import get_lexer_by_name  # pyright: ignore[reportUnknownVa
 from kernelwright.model import Estimate, Measured
 from kernelwright.report import figures, text
 from kernelwright.report.evidence import Entry, Evidence, gather
+from kernelwright.report.ledger import per_gain
 from kernelwright.sandbox import isolation_note
 from kernelwright.store import Archive
 
 _FILTERS: tuple[Callable[..., str], ...] = (
     text.assignments,
     text.duration,
+    text.dollars,
     text.interval,
     text.nbytes,
     text.percent,
@@ -81,6 +83,7 @@ def render(evidence: Evidence) -> str:
         trust=text.trust(evidence.document),
         findings=text.findings(evidence.profile),
         warnings=evidence.warnings,
+        shares=per_gain(evidence.document.get("models") or {}),
         plotly=Markup(get_plotlyjs()),
         style=_part("report.css"),
         script=_part("report.js"),

@@ -49,6 +49,11 @@ def percent(fraction: float | None) -> str:
     return "–" if fraction is None else f"{100 * fraction:.0f} %"
 
 
+def dollars(price: float | None) -> str:
+    """Four significant digits; a dash where no price is known."""
+    return "–" if price is None else f"${price:.4g}"
+
+
 def nbytes(count: float) -> str:
     """Bytes with a binary unit."""
     value = float(count)
