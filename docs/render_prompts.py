@@ -6,7 +6,7 @@ python docs/render_prompts.py
 from pathlib import Path
 
 from kernelwright.agents import MOST_TOKENS
-from kernelwright.testing.agents import questions
+from kernelwright.testing.agents import drafts, questions
 
 
 def indented(text: str) -> str:
@@ -16,12 +16,12 @@ def indented(text: str) -> str:
 
 def main() -> None:
     """Render."""
-    found = questions()
+    found = {**questions(), **drafts()}
     parts = [
         "# Prompts\n\nWhat each role is told, rendered on a problem that scales a vector. The "
         "templates are versioned files in `src/kernelwright/agents/prompts`; no prompt is longer "
         f"than {MOST_TOKENS:,} tokens. Written by `docs/render_prompts.py`.\n\n"
-        "## What all are told\n\n" + indented(found["planner"].prompt.system)
+        "## What all but the author are told\n\n" + indented(found["planner"].prompt.system)
     ]
     for name, question in found.items():
         prompt = question.prompt

@@ -12,12 +12,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kernelwright.api import evaluate, load_problem, open_archive, optimize, profile
+    from kernelwright.api import (
+        draft_problem,
+        evaluate,
+        load_problem,
+        open_archive,
+        optimize,
+        profile,
+    )
     from kernelwright.problems import problem, round_to
 
 __version__ = "0.1.0"
 
-__all__ = ["evaluate", "load_problem", "open_archive", "optimize", "problem", "profile", "round_to"]
+__all__ = [
+    "draft_problem",
+    "evaluate",
+    "load_problem",
+    "open_archive",
+    "optimize",
+    "problem",
+    "profile",
+    "round_to",
+]
 
 _HOMES = {"problem": "kernelwright.problems", "round_to": "kernelwright.problems"}
 

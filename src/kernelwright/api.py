@@ -133,6 +133,38 @@ def profile(
     )
 
 
+def draft_problem(
+    description: str,
+    *,
+    models: Sequence[str],
+    kernel: str = "",
+    repairs: int = 3,
+    max_dollars: float | None = None,
+    max_tokens: int | None = None,
+    progress: campaign.Progress | None = None,
+) -> dict[str, Any]:
+    """Have a language model draft a problem file, and run the admission gate on it in a sandbox.
+
+    Args:
+        description: what is to be computed, in words.
+        models: as `PROVIDER:NAME`.
+        kernel: text of an existing kernel or reference.
+        repairs: most corrections of what the gate refuses.
+        max_dollars: most that the models may cost.
+        max_tokens: most tokens that they may take.
+        progress: told what happens.
+
+    Returns:
+        What `kernelwright new --json` prints: `source`, `gate`, ...; nothing is written.
+
+    Raises:
+        UserError: a model, or the sandbox, is not usable; or no draft came.
+    """
+    limits = Limits(max_dollars, max_tokens)
+    request = campaign.DraftRequest(description, kernel, tuple(models), limits, repairs)
+    return campaign.draft_problem(request, progress)
+
+
 def load_problem(target: str) -> "Problem":
     """The problem of this name or file; imports torch.
 

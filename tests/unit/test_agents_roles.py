@@ -22,6 +22,7 @@ from kernelwright.testing.agents import (
     DESIGN,
     brief,
     candidate,
+    drafts,
     history,
     parents,
     questions,
@@ -153,7 +154,7 @@ def test_a_history_ranks_by_pairs_and_takes_the_last_verdict():
         ("```json\n[1]\n```", "does not hold an object"),
         (reply({"name": "a"}, NEW), "'idea'"),
         (reply(KERNEL | {"name": "<script>"}, NEW), "'name'"),
-        (reply(KERNEL), "no fenced block with the kernel"),
+        (reply(KERNEL), "no fenced block with code"),
         (reply(KERNEL, NEW) + "\n```cpp\nint x;\n```\n", "several fenced blocks"),
         ("x" * 300_000, "longer than"),
         ("```json\n" + "[" * 100_000 + "\n```", "cannot be read"),
@@ -302,7 +303,7 @@ def test_another_prompt_than_the_recorded_one_is_noticed():
 
 def test_the_rendered_prompts_of_the_documentation_are_these():
     text = (Path(__file__).parents[2] / "docs" / "prompts.md").read_text()
-    for name, question in questions().items():
+    for name, question in {**questions(), **drafts()}.items():
         for line in question.prompt.user.splitlines():
             assert f"    {line}".rstrip() in text, f"run docs/render_prompts.py ({name})"
 

@@ -68,7 +68,7 @@ def test_a_wrong_option_is_refused_without_a_traceback():
 def test_help_names_every_command_with_examples():
     text = run("--help").stdout
     commands = ["problems", "show", "probe", "optimize", "evaluate", "compare", "profile", "report",
-                "suite", "audit", "replay"]  # fmt: skip
+                "suite", "audit", "replay", "new"]  # fmt: skip
     for command in commands:
         assert command in text
         words = run(command, "--help").stdout

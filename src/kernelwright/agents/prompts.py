@@ -16,7 +16,7 @@ _KEPT_FREE = 300
 """Tokens for the complaint about a malformed reply."""
 _VERSION = re.compile(r"\{# version (\d+) #\}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-ROLES = ("planner", "coder", "repairer", "critic", "librarian")
+ROLES = ("planner", "coder", "repairer", "critic", "librarian", "author")
 
 
 @dataclass(frozen=True, slots=True)

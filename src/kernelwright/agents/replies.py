@@ -75,6 +75,18 @@ class Critique(_Reply):
     expected_speedup: Speedup = 1.0
 
 
+class Draft(_Reply):
+    """The author's reply: a problem file."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{1,50}$")]
+    """Of the function, and of the file."""
+    summary: Sentence
+    assumptions: Annotated[tuple[Sentence, ...], Field(max_length=12)] = ()
+    """What was left open, and how it was decided."""
+    source: str = ""
+    """The whole file, from the fenced block."""
+
+
 class Selection(_Reply):
     """The librarian's reply."""
 
@@ -151,7 +163,7 @@ def _source(blocks: list[Block], parent: str) -> str:
         return apply_patch(parent, "\n".join(patches))
     sources = [b.text for b in blocks if b.tag != "json" and not b.text.lstrip().startswith("{")]
     if not sources:
-        raise Malformed("there is no fenced block with the kernel after the JSON object")
+        raise Malformed("there is no fenced block with code after the JSON object")
     if len(sources) > 1:
         raise Malformed("there are several fenced blocks with code: give the whole file in one")
     return sources[0]

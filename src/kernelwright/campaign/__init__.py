@@ -1,6 +1,7 @@
 """The loop that joins search and evaluation under a budget."""
 
 from kernelwright.campaign.audit import AuditRequest, audit
+from kernelwright.campaign.draft import DraftRequest, draft_problem
 from kernelwright.campaign.evaluate import compare, evaluate
 from kernelwright.campaign.optimize import optimize, replay
 from kernelwright.campaign.profile import profile
@@ -18,11 +19,13 @@ __all__ = [
     "Budget",
     "CampaignRequest",
     "CampaignStatus",
+    "DraftRequest",
     "Progress",
     "Silent",
     "SuiteRequest",
     "audit",
     "compare",
+    "draft_problem",
     "evaluate",
     "optimize",
     "profile",

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from kernelwright import __version__
-from kernelwright.cli import auditing, campaigns, judging, looking, profiling, tools
+from kernelwright.cli import auditing, campaigns, drafting, judging, looking, profiling, tools
 
 app = typer.Typer(
     name="kernelwright",
@@ -30,6 +30,7 @@ for _command in (
     campaigns.suite,
     campaigns.replay,
     auditing.audit,
+    drafting.new,
     tools.mcp,
 ):
     app.command(_command.__name__)(_command)

@@ -49,6 +49,13 @@ def percent(fraction: float | None) -> str:
     return "–" if fraction is None else f"{100 * fraction:.0f} %"
 
 
+def printable(text: str) -> str:
+    """Somebody else's text without anything that moves a cursor or hides letters."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+
+
 def dollars(price: float | None) -> str:
     """Four significant digits; a dash where no price is known."""
     return "–" if price is None else f"${price:.4g}"

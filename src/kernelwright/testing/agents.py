@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from kernelwright.agents import Brief, Design, History, Question, Rules, roles
+from kernelwright.agents.drafts import Refused, draft
 from kernelwright.agents.profiles import told
 from kernelwright.model import Candidate, FrozenMap, Lineage, Verdict
 from kernelwright.propose import ProblemView
@@ -60,6 +61,15 @@ def history() -> History:
 def rules(made: Brief | None = None) -> Rules:
     """That a kernel must keep."""
     return Rules(made or brief(), {"scale": samples.SOURCE})
+
+
+def drafts() -> dict[str, Question[Any]]:
+    """The author's questions: a draft from words, and one that is corrected."""
+    refused = Refused("def scaled(x): return x\n", ("f32: normal: trivial zeros: passes",), 1, 3)
+    return {
+        "author": draft("Scale a vector.", ""),
+        "author, correcting": draft("Scale a vector.", samples.SOURCE, refused),
+    }
 
 
 def questions(made: Brief | None = None, seen: History | None = None) -> dict[str, Question[Any]]:
