@@ -216,8 +216,8 @@ def widen(bits):
 
 
 def aligned(nbytes):
-    buffer = np.zeros(nbytes + 64, np.uint8)
-    start = -buffer.ctypes.data % 64
+    buffer = np.zeros(nbytes + 128, np.uint8)
+    start = (64 - buffer.ctypes.data) % 128
     return buffer[start : start + nbytes]
 
 

@@ -207,8 +207,16 @@ def test_segments(kind):
         np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [F32, BF16])
-def test_turned(dtype):
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        (F32, {"ACROSS": 32, "COLUMNS": 32, "WIDTH": 4, "THREADS": 64, "GROUP": 4}),
+        (F32, {"ACROSS": 64, "COLUMNS": 64, "WIDTH": 4, "LANES": 16, "GROUP": 1}),
+        (BF16, {"ACROSS": 32, "COLUMNS": 64, "WIDTH": 8, "LANES": 4, "THREADS": 96, "GROUP": 1}),
+        (BF16, {"ACROSS": 64, "COLUMNS": 32, "WIDTH": 4, "THREADS": 64, "GROUP": 16}),
+    ],
+)
+def test_turned(dtype, values):
     program = programs.transposed()
     body = op("mul", load("x", "t", "h"), load("y", "h", "t"))
     signature = Signature(
@@ -216,8 +224,8 @@ def test_turned(dtype):
     )
     for made in (program, Program(signature, (out("out", "ht", "HT", body),))):
         family = family_of(made, "turned", dict(T=64, H=64), dtype)
-        library = simulated.binary(family, {"SIDE": 32, "THREADS": 64})
-        for sizes in (dict(T=1, H=1), dict(T=64, H=32), dict(T=37, H=101), dict(T=8, H=72)):
+        library = simulated.binary(family, values)
+        for sizes in (dict(T=1, H=1), dict(T=64, H=32), dict(T=37, H=101), dict(T=88, H=168)):
             inputs = programs.make_inputs(made, sizes, dtype)
             exact = {name: values for name, (_, values) in inputs.items()}
             want = evaluate(made, exact, {}, sizes, dtype)["out"]

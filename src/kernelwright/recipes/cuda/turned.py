@@ -18,7 +18,8 @@ from kernelwright.model import Dtype, Family, Lineage
 
 _NAMES = frozenset({
     "CROSSED", "Element", "Result", "outer_count", "across_count", "column_count", "place",
-    "value", "target", "aligned", "turned", "tile", "tiles", "SIDE", "PITCH", "WORDS", "LINES",
+    "value", "target", "aligned", "turned", "tiles", "Shared", "Corner", "bring", "bring_singly", "take",
+    "into_line", "Start", "ACROSS", "COLUMNS", "LANES", "GROUP", "PITCH", "WARPS", "LINE",
 })  # fmt: skip
 _FLOATS = (Dtype.F32, Dtype.BF16, Dtype.F16)
 _MOST_CROSSED = 2
@@ -103,10 +104,12 @@ def _fill(struct: ProblemStruct, plan: Turned) -> None:
 
 def _tunables(narrow: bool) -> Tunables:
     choices: dict[str, tuple[int | str, ...]] = {
-        "SIDE": (64, 32), "WIDTH": (8, 4, 2) if narrow else (4, 2), "THREADS": (256, 128, 512),
+        "ACROSS": (64, 32, 128), "COLUMNS": (64, 32, 128), "WIDTH": (8, 4) if narrow else (4, 2),
+        "LANES": (8, 4, 16), "THREADS": (256, 128, 512), "GROUP": (1, 4, 16, 1024),
     }  # fmt: skip
-    width = choices["WIDTH"][1]
     departures: tuple[dict[str, int | str], ...] = (
-        {"THREADS": 512}, {"THREADS": 128}, {"WIDTH": width}, {"SIDE": 32, "THREADS": 128},
+        {"GROUP": 4}, {"COLUMNS": 128}, {"ACROSS": 32}, {"THREADS": 128},
     )  # fmt: skip
-    return Tunables(choices, ("THREADS * WIDTH <= SIDE * SIDE",), departures)
+    return Tunables(
+        choices, ("LANES * WIDTH <= ACROSS", "8 * WIDTH <= COLUMNS"), departures
+    )
