@@ -106,6 +106,26 @@ __device__ __forceinline__ void write(Element* to, const Wide<Element, COUNT>& f
     }
 }
 
+//@ once: wide
+// An element that is read once, past the first-level cache: what is gathered stays there.
+template <class Element> __device__ __forceinline__ Element once(const Element* __restrict__ at) {
+    using Whole = typename Word<sizeof(Element)>::type;
+    Whole word;
+#if defined(__CUDA_ARCH__)
+    if constexpr (sizeof(Element) == 4)
+        asm("ld.global.nc.L1::no_allocate.b32 %0, [%1];" : "=r"(word) : "l"(at));
+    else if constexpr (sizeof(Element) == 2)
+        asm("ld.global.nc.L1::no_allocate.b16 %0, [%1];" : "=h"(word) : "l"(at));
+    else
+        word = __ldcs((const Whole*)at);
+#else
+    word = *(const Whole*)at;
+#endif
+    Element element;
+    memcpy(&element, &word, sizeof(Element));
+    return element;
+}
+
 //@ sweep
 // Calls load(at, slot), then work(at, slot), at first, first + step, ... below last. KEPT: at most
 // SLOTS of them, whose slots keep what was loaded; else SLOTS loads are on their way at a time.

@@ -51,11 +51,11 @@ __device__ inline Open joined(Open before, Open own) {
 }
 
 template <class P>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, RESIDENT)
 reduce(const __grid_constant__ P problem, const int64_t* __restrict__ cuts,
        float* __restrict__ heads, float* __restrict__ tails) {
-    __shared__ float values[TILE];
-    __shared__ int ends[TILE + 1];
+    // elements from the front, ends of segments from the back: with a mark behind, what merges
+    __shared__ float values[TILE + 1];
     __shared__ Open of_warp[WARPS];
     const Path<P> path(problem);
     const int64_t all = problem.segment_count + path.count;
@@ -64,6 +64,7 @@ reduce(const __grid_constant__ P problem, const int64_t* __restrict__ cuts,
     const int64_t segment = cuts[blockIdx.x], element = item - segment;
     const int segments = (int)(cuts[blockIdx.x + 1] - segment);
     const int elements = (int)(last - item) - segments, items = segments + elements;
+    int* ends = (int*)values + TILE - segments;
 
     float own[PIECE];
 #pragma unroll
@@ -75,7 +76,10 @@ reduce(const __grid_constant__ P problem, const int64_t* __restrict__ cuts,
         ends[n] = (int)(problem.start(segment + n + 1) - path.first - element);
     if (threadIdx.x == 0) ends[segments] = INT32_MAX;
 #pragma unroll
-    for (int n = 0; n < PIECE; ++n) values[n * THREADS + threadIdx.x] = own[n];
+    for (int n = 0; n < PIECE; ++n) {
+        const int at = n * THREADS + threadIdx.x;
+        if (at < elements) values[at] = own[n];
+    }
     __syncthreads();
 
     // the piece of this thread: sums of the segments that end in it
@@ -90,6 +94,7 @@ reduce(const __grid_constant__ P problem, const int64_t* __restrict__ cuts,
     int at = low, next = begin - low;
     const int first = at;
     float sum = 0.0f, totals[PIECE];
+    uint32_t ended = 0;  // which items are ends
 #pragma unroll
     for (int n = 0; n < PIECE; ++n) {
         totals[n] = 0.0f;
@@ -97,7 +102,8 @@ reduce(const __grid_constant__ P problem, const int64_t* __restrict__ cuts,
         if (next < ends[at]) {
             sum += values[next++];
         } else {
-            totals[n] = sum;  // the item is an end
+            totals[n] = sum;
+            ended |= 1u << n;
             sum = 0.0f;
             ++at;
         }
@@ -121,16 +127,11 @@ reduce(const __grid_constant__ P problem, const int64_t* __restrict__ cuts,
     if (threadIdx.x == THREADS - 1) tails[blockIdx.x] = joined(front, open).sum;
     float carried = before.segment == first ? before.sum : 0.0f;
     int place = first;
-    low = begin - first;  // elements before item n
 #pragma unroll
     for (int n = 0; n < PIECE; ++n) {
-        if (begin + n >= end) continue;
-        if (low < ends[place]) {
-            ++low;
-        } else {
-            values[place++] = totals[n] + carried;
-            carried = 0.0f;
-        }
+        if (!(ended >> n & 1)) continue;
+        values[place++] = totals[n] + carried;
+        carried = 0.0f;
     }
     __syncthreads();
     if (threadIdx.x == 0 && segments > 0) heads[blockIdx.x] = values[0];

@@ -12,7 +12,8 @@ from kernelwright.codegen.cuda.problem import COMMON, ProblemStruct
 from kernelwright.codegen.emit import Scope, Value
 from kernelwright.codegen.naming import without_reserved
 from kernelwright.expr.integers import Integers
-from kernelwright.expr.nodes import Axis, Program, transform
+from kernelwright.expr.nodes import Axis, Load, Node, Program, transform
+from kernelwright.expr.polynomial import Polynomial
 from kernelwright.expr.pretty import pretty
 from kernelwright.expr.segments import SEGMENT, Segments, match
 from kernelwright.model import Dtype, Family, Lineage
@@ -20,7 +21,7 @@ from kernelwright.model.dimensions import dimension_to_c
 
 _NAMES = frozenset({
     "segment_count", "element_count", "start", "value", "store", "segments", "Path", "Open",
-    "PIECE", "TILE", "WARPS", "cuts", "heads", "tails",
+    "PIECE", "RESIDENT", "TILE", "WARPS", "cuts", "heads", "tails",
 })  # fmt: skip
 _TOTAL = Axis("sum of a segment")
 
@@ -71,6 +72,7 @@ def _fill(struct: ProblemStruct, plan: Segments) -> None:
     text = scope.as_int(scope.value(start), 64).text
     struct.method("int64_t start(int64_t $segment)", [*scope.lines, f"return {text};"])
     scope = Scope(context, None, [plan.elements.axis])
+    value = _streamed(scope, value, plan.elements.axis)
     text = scope.as_float(scope.value(value)).text
     struct.method("float value(int64_t $at)", [*scope.lines, f"return {text};"])
     scope = Scope(context, None, [plan.segments.axis])
@@ -79,12 +81,39 @@ def _fill(struct: ProblemStruct, plan: Segments) -> None:
     struct.method("void store(int64_t $segment, float $sum)", [*scope.lines, stored])
 
 
+def _streamed(scope: Scope, value: Node, axis: str) -> Node:
+    """The value with loads of consecutive elements made first, past what is gathered."""
+    kinds, dtypes = scope.context.kinds, scope.context.dtypes
+
+    def change(node: Node) -> Node:
+        if not isinstance(node, Load) or (kind := kinds.of(node)) == "bool":
+            return node
+        offset = scope.offset(node.indices[0])
+        if offset != Polynomial.atom(Axis(axis)):
+            return node
+        stands = Axis(f"{node.tensor} streamed")
+        if stands.name not in scope.context.axis_names:
+            name = scope.local(f"{node.tensor}_at")
+            read = f"simt::once({scope.address(node.tensor, offset)})"
+            if kind == "float":
+                half = dtypes[node.tensor] is Dtype.F16
+                scope.context.blocks |= {"scalars_f16" if half else "scalars"}
+                read = f"simt::value({read})"
+            scope.context.blocks |= {"once"}
+            scope.lines.append(f"const {scope.type_of(Value(name, kind))} {name} = {read};")
+            scope.context.axis_names[stands.name] = name
+            scope.known[stands] = Value(name, kind)
+        return stands
+
+    return transform(value, change)
+
+
 def _tunables() -> Tunables:
     choices: dict[str, tuple[int | str, ...]] = {
-        "THREADS": (256, 128, 512), "PIECE": (7, 5, 9, 11, 15),
+        "THREADS": (512, 256, 128), "PIECE": (7, 11, 15, 9, 19), "RESIDENT": (2, 1, 3, 4),
     }  # fmt: skip
     departures: tuple[dict[str, int | str], ...] = (
-        {"PIECE": 9}, {"THREADS": 128, "PIECE": 9}, {"PIECE": 5}, {"PIECE": 11}, {"THREADS": 512},
-        {"THREADS": 128, "PIECE": 15},
+        {"PIECE": 11}, {"PIECE": 15}, {"THREADS": 256, "PIECE": 15, "RESIDENT": 4},
+        {"PIECE": 9, "RESIDENT": 3}, {"RESIDENT": 4},
     )  # fmt: skip
-    return Tunables(choices, (), departures)
+    return Tunables(choices, ("THREADS * RESIDENT <= 2048",), departures)

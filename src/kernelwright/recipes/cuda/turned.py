@@ -42,7 +42,7 @@ def families(
     struct.context.blocks |= {"wide", "launch", "division", "scalars"}
     if Dtype.F16 in dtypes:
         struct.context.blocks.add("scalars_f16")
-    tunables = _tunables(max(d.itemsize for d in dtypes) == 2)
+    tunables = _tunables(max(d.itemsize for d in dtypes) == 2, len(plan.crossed))
     source = Source(program.signature, struct.context, tunables, entry, "Turned tiles")
     body = [
         struct.instance(),
@@ -102,14 +102,16 @@ def _fill(struct: ProblemStruct, plan: Turned) -> None:
     struct.method(f"{output}* target({index})", [*outer, f"return {address};"])
 
 
-def _tunables(narrow: bool) -> Tunables:
+def _tunables(narrow: bool, crossed: int) -> Tunables:
     choices: dict[str, tuple[int | str, ...]] = {
-        "ACROSS": (64, 32, 128), "COLUMNS": (64, 32, 128), "WIDTH": (8, 4) if narrow else (4, 2),
-        "LANES": (8, 4, 16), "THREADS": (256, 128, 512), "GROUP": (1, 4, 16, 1024),
+        "ACROSS": (128, 64, 32) if narrow else (64, 128, 32), "COLUMNS": (64, 128, 32),
+        "WIDTH": (8, 4) if narrow else (4, 2), "LANES": (8, 16, 4), "THREADS": (256, 128, 512),
+        "GROUP": (1024, 64, 8, 1),
     }  # fmt: skip
     departures: tuple[dict[str, int | str], ...] = (
-        {"GROUP": 4}, {"COLUMNS": 128}, {"ACROSS": 32}, {"THREADS": 128},
+        {"ACROSS": 64} if narrow else {"ACROSS": 128},
+        {"COLUMNS": 128}, {"LANES": 16}, {"GROUP": 1}, {"ACROSS": 64, "THREADS": 128},
     )  # fmt: skip
-    return Tunables(
-        choices, ("LANES * WIDTH <= ACROSS", "8 * WIDTH <= COLUMNS"), departures
-    )
+    largest = (1 << 14) // crossed if narrow else (1 << 13) // crossed
+    rules = ("LANES * WIDTH <= ACROSS", "8 * WIDTH <= COLUMNS", f"ACROSS * COLUMNS <= {largest}")
+    return Tunables(choices, rules, departures)
