@@ -133,6 +133,33 @@ def test_the_sequential_product_errs_as_one_accumulator_does(monkeypatch):
     torch.testing.assert_close(coarse, found, rtol=1e-4, atol=1e-4)
 
 
+def test_products_on_a_device_take_few_steps(monkeypatch):
+    """Every step is a launch there, for all batches at once; the fake device only has shapes."""
+    made = []
+    blocked = reorder._blocked_product
+    monkeypatch.setattr(
+        reorder, "_blocked_product", lambda a, b, step: made.append(step) or blocked(a, b, step)
+    )
+    a, b = torch.empty((3, 2, 16384), device="meta"), torch.empty((3, 16384, 5), device="meta")
+    assert ordered_matmul("sequential", a, b).shape == (3, 2, 5)
+    assert made == [16384 // 256]
+
+
+def test_sequential_running_sums_are_made_once():
+    calls = []
+
+    @problem(dtypes=("f32",), sizes={"cpu": [dict(N=9)]})
+    def running(x: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+        calls.append(1)
+        return x.cumsum(0)
+
+    w = running.bench_workload(None, "f32")
+    found = sound_runs(running, running.make_inputs(w, 1), {})
+    assert len(found) == len(ORDERS)
+    assert len(calls) == len(ORDERS) - 1
+    assert found[ORDERS.index("sequential")] is found[ORDERS.index("plain")]
+
+
 def test_integer_sums_are_left_alone():
     with ReorderedSums("blocked"):
         assert torch.arange(10).sum() == 45

@@ -81,6 +81,8 @@ class Pool:
     """No candidate has met these values yet."""
     generation: int = 0
     """Counts how often the values were made."""
+    set_seconds: float = 0.0
+    """What making one set took, the last time."""
     throw_out: Evict | None = None
     """Evicts an array from the caches of the machine; None where that cannot be done."""
     _guest: object = None
@@ -122,7 +124,7 @@ class Pool:
             late = seconds is not None and time.monotonic() - started > seconds
             if late and len(self.usable()) >= FEWEST_SETS:
                 break
-            self._make(oracle, number, seed)
+            self._make_timed(oracle, number, seed)
         self.fresh = True
         self.generation += 1
         self.blank()
@@ -135,7 +137,7 @@ class Pool:
         """
         number = len(self.cases)
         if number < len(self.workloads):
-            self._make(oracle, number, seed)
+            self._make_timed(oracle, number, seed)
 
     def usable(self) -> list[int]:
         """Numbers of the cases that candidates are judged on."""
@@ -312,6 +314,11 @@ class Pool:
     def _show(self, case: int, number: int, place: Place) -> None:
         """Copy one input of a case into a visible place."""
         self.inputs.put(place.offset, self.cases[case].inputs[number])
+
+    def _make_timed(self, oracle: OracleClient, number: int, seed: int) -> None:
+        started = time.monotonic()
+        self._make(oracle, number, seed)
+        self.set_seconds = time.monotonic() - started
 
     def _make(self, oracle: OracleClient, number: int, seed: int) -> None:
         workload, places = self.workloads[number], self.secrets[number]

@@ -45,6 +45,8 @@ ENOUGH_SETS = 8
 """Secret sets beyond which no more are made between screenings."""
 _FILL_SECONDS = 2.0
 """Time after which no more secret sets than the fewest are made."""
+_TOP_UP_SECONDS = 1.0
+"""What one more set may take between screenings: it spares a few starts of workers."""
 
 
 class Preparation:
@@ -210,7 +212,7 @@ class Preparation:
 
     def top_up(self) -> None:
         """One more secret set, up to a few: each spares screenings to come restarts of workers."""
-        if len(self.pool.cases) < ENOUGH_SETS:
+        if len(self.pool.cases) < ENOUGH_SETS and self.pool.set_seconds <= _TOP_UP_SECONDS:
             with self.oracle.running():
                 self.pool.extend(self.oracle, secrets.randbits(48))
 

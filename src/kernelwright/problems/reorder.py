@@ -33,10 +33,11 @@ _STEPS = 1 << 31
 """Multiply-adds done one after the other; a larger product goes in steps of a few terms."""
 _TILE = 1 << 17
 """Elements of a product summed at a time: they stay in the cache."""
-_DEVICE_TILE = 1 << 28
-"""The same on a GPU, where every step costs a launch."""
 _DEVICE_STEPS = 1 << 14
 """Additions one after the other that a GPU does for all lanes at once, a launch each."""
+_DEVICE_PRODUCT_STEPS = 256
+"""The same of a product, of which a reference may have thousands, slice by slice. Long sums are
+split on a GPU, and accumulators of its matrix units take 16 terms and more at a time."""
 
 aten = torch.ops.aten
 
@@ -47,6 +48,8 @@ class ReorderedSums(TorchDispatchMode):
     def __init__(self, order: Order) -> None:
         super().__init__()
         self.order: Order = order
+        self.only_running_sums = True
+        """Nothing else was summed: `plain` and `sequential` are the same."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -60,6 +63,7 @@ class ReorderedSums(TorchDispatchMode):
         takes_over = handler is not None and args[0].is_floating_point()
         if handler is None or not takes_over:
             return func(*args, **(kwargs or {}))
+        self.only_running_sums &= handler is _cumsum
         return handler(self.order, *args, **(kwargs or {}))
 
 
@@ -94,15 +98,19 @@ def ordered_cumsum(order: Order, x: Tensor, dim: int) -> Tensor:
 
 def ordered_matmul(order: Order, a: Tensor, b: Tensor) -> Tensor:
     """`a @ b` with the inner dimension summed in the given order; vectors and matrices alike."""
-    inner_of_b = max(b.ndim - 2, 0)
     length = a.shape[-1]
     if order == "plain" or length == 0:
         return a @ b
     if order == "reversed":
-        return a.flip(-1) @ b.flip(inner_of_b)
+        return a.flip(-1) @ b.flip(max(b.ndim - 2, 0))
     if order == "sequential":
         return _sequential_product(a, b)
-    step = max(-(-length // _PRODUCT_BLOCKS), 8)
+    return _blocked_product(a, b, max(-(-length // _PRODUCT_BLOCKS), 8))
+
+
+def _blocked_product(a: Tensor, b: Tensor, step: int) -> Tensor:
+    """So many terms at a time, block after block."""
+    inner_of_b, length = max(b.ndim - 2, 0), a.shape[-1]
     total = a[..., :step] @ b.narrow(inner_of_b, 0, min(step, length))
     for start in range(step, length, step):
         size = min(step, length - start)
@@ -112,6 +120,8 @@ def ordered_matmul(order: Order, a: Tensor, b: Tensor) -> Tensor:
 
 def _sequential_product(a: Tensor, b: Tensor) -> Tensor:
     """Term by term along the inner dimension; batches are summed one by one."""
+    if a.device.type != "cpu":
+        return _blocked_product(a, b, -(-a.shape[-1] // _DEVICE_PRODUCT_STEPS))
     if a.ndim == 3:
         return torch.stack([_sequential_product(x, y) for x, y in zip(a, b, strict=True)])
     left = a.reshape(-1, a.shape[-1])
@@ -119,7 +129,7 @@ def _sequential_product(a: Tensor, b: Tensor) -> Tensor:
     length, columns = right.shape
     step = max(1, -(-left.shape[0] * length * columns // _STEPS))
     total = torch.zeros((left.shape[0], columns), dtype=a.dtype, device=a.device)
-    rows = max(1, (_TILE if a.device.type == "cpu" else _DEVICE_TILE) // max(columns, 1))
+    rows = max(1, _TILE // max(columns, 1))
     for first in range(0, left.shape[0], rows):
         tile = total[first : first + rows]
         terms = left[first : first + rows].t().contiguous()

@@ -12,7 +12,7 @@ from kernelwright.errors import ProblemError
 from kernelwright.model import Dtype, Scalar, dimension_names, evaluate_dimension
 from kernelwright.problems.declaration import Problem
 from kernelwright.problems.elements import dtype_of, torch_dtype
-from kernelwright.problems.reorder import ORDERS, ReorderedSums
+from kernelwright.problems.reorder import ORDERS, Order, ReorderedSums
 from kernelwright.problems.rounding import computing_for
 from kernelwright.problems.workloads import work
 
@@ -68,14 +68,23 @@ def sound_runs(problem: Problem, inputs: Tensors, scalars: Scalars) -> list[tupl
     dtype = workload_dtype(problem, inputs)
     inside = torch.float64 if dtype is Dtype.F64 else torch.float32
     found: list[tuple[Tensor, ...]] = []
+    modes: list[ReorderedSums] = []
+
+    def ordered(order: Order) -> ReorderedSums:
+        modes.append(ReorderedSums(order))
+        return modes[-1]
+
     for order in ORDERS:
+        if order == "sequential" and all(mode.only_running_sums for mode in modes):
+            found.append(found[0])
+            continue
         outputs = run_function(
             problem,
             problem.function,
             inputs,
             scalars,
             inside=inside,
-            around=lambda o=order: ReorderedSums(o),
+            around=lambda o=order: ordered(o),
         )
         found.append(tuple(value.contiguous() for value in outputs))
     return found
