@@ -18,8 +18,8 @@ from kernelwright.model import Dtype, Family, Lineage
 
 _NAMES = frozenset({
     "CROSSED", "Element", "Result", "outer_count", "across_count", "column_count", "place",
-    "value", "target", "aligned", "turned", "tiles", "Shared", "Corner", "bring", "bring_singly", "take",
-    "into_line", "Start", "ACROSS", "COLUMNS", "LANES", "GROUP", "PITCH", "WARPS", "LINE",
+    "value", "target", "aligned", "turned", "tiles", "Shared", "Corner", "bring", "bring_singly",
+    "take", "into_line", "Start", "ACROSS", "COLUMNS", "LANES", "GROUP", "PITCH", "WARPS", "LINE",
 })  # fmt: skip
 _FLOATS = (Dtype.F32, Dtype.BF16, Dtype.F16)
 _MOST_CROSSED = 2
