@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from kernelwright import model
 from kernelwright.errors import ArchiveError
-from kernelwright.model import Candidate, FrozenMap, Measured, Rejected, Verdict
-from kernelwright.store import from_json, records, to_json
+from kernelwright.model import Candidate, FrozenMap, Measured, Rejected, Verdict, records
+from kernelwright.store import from_json, to_json
 from kernelwright.testing import samples
 
 RECORDS = [

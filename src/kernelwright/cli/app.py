@@ -7,7 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from kernelwright import __version__
-from kernelwright.cli import auditing, campaigns, drafting, judging, looking, profiling, tools
+from kernelwright.cli import (
+    auditing,
+    bundling,
+    campaigns,
+    drafting,
+    judging,
+    looking,
+    profiling,
+    tools,
+)
 
 app = typer.Typer(
     name="kernelwright",
@@ -29,6 +38,7 @@ for _command in (
     looking.report,
     campaigns.suite,
     campaigns.replay,
+    bundling.bundle,
     auditing.audit,
     drafting.new,
     tools.mcp,

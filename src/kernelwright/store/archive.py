@@ -18,11 +18,11 @@ from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from kernelwright.errors import ArchiveError
 from kernelwright.model import Candidate, Family, Machine, Measured, Rejected, Verdict
+from kernelwright.model.records import from_json, to_json
 from kernelwright.store import schema
 from kernelwright.store.blobs import Blobs
 from kernelwright.store.database import WriterLock, check_version, connect, reading, translated
 from kernelwright.store.raw_samples import sample_rows, with_samples, without_samples
-from kernelwright.store.records import from_json, to_json
 
 Document = dict[str, Any]
 _DATABASE = "archive.db"

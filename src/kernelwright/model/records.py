@@ -9,6 +9,7 @@ Old data opens forever. A field that was added since has a default, so that it m
 other change of a record raises `RECORD_VERSION` and adds a step to `UPGRADES`.
 """
 
+# pyright: basic
 import dataclasses
 import math
 import types
