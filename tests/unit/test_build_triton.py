@@ -4,7 +4,6 @@ import pytest
 
 from kernelwright.build import TritonBuilder, call_line, parse_call
 from kernelwright.build.triton_rules import broken_rule
-from kernelwright.campaign.standing import with_trial_call
 from kernelwright.errors import CandidateError
 from kernelwright.model import (
     Candidate,
@@ -16,7 +15,7 @@ from kernelwright.model import (
     Stage,
     TensorArgument,
 )
-from kernelwright.propose import own_kernel_family
+from kernelwright.propose import own_kernel_family, settled
 
 SOURCE = """\
 import triton
@@ -136,7 +135,7 @@ def test_a_file_that_imports_triton_is_triton_and_gets_its_call(tmp_path):
     path.write_text("\n".join(line for line in SOURCE.splitlines() if "@call" not in line))
     family = own_kernel_family(path)
     assert (family.language, family.entry) == ("triton", "kernel")
-    declared = with_trial_call(family, SIGNATURE, Dtype.F32, {"T": 8, "H": 16})
+    declared = settled(family, SIGNATURE, Dtype.F32, {"T": 8, "H": 16})
     assert declared.source.startswith(family.source.rstrip())
     assert parse_call(declared.source).tensors[0] == ("x", (8, 16), Dtype.F32)
-    assert with_trial_call(declared, SIGNATURE, Dtype.F32, {"T": 9, "H": 9}) == declared
+    assert settled(declared, SIGNATURE, Dtype.F32, {"T": 9, "H": 9}) == declared
