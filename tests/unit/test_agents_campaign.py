@@ -8,12 +8,15 @@ import pytest
 from campaign_support import problem_file, quick, small_request
 
 from kernelwright.agents import Desk
-from kernelwright.campaign import optimize, replay
+from kernelwright.campaign import optimize, replay, submit
 from kernelwright.campaign.exchanges import Moment, adopted, known
+from kernelwright.campaign.lookup import explained
 from kernelwright.campaign.models import open_rounds
 from kernelwright.errors import ModelError, UserError
 from kernelwright.llm import Limits, RecordedModel
+from kernelwright.propose import own_kernel_family
 from kernelwright.store import Archive
+from kernelwright.testing import samples
 from kernelwright.testing.agents import view
 from kernelwright.testing.models import Answer, ScriptedServer
 
@@ -195,6 +198,23 @@ def test_a_resumed_campaign_is_where_it_was_and_asks_nothing_again(finished):
     assert list(loop.ideas) == known
     assert len(known) == document["models"]["families"]
     assert not loop.finished
+
+
+def test_a_submitted_kernel_is_judged_kept_and_taken_up(finished, tmp_path):
+    _, request, _ = finished
+    path = tmp_path / "mine.cpp"
+    path.write_text(GOOD.replace("static, 8", "dynamic, 16"))
+    document = submit(request.folder, own_kernel_family(path), settings=quick())
+    assert document["verdict"] == "measured", document
+    assert document["speedup_over_leader"] > 0
+    assert [w["tier"] for w in document["workloads"]] == ["bench"]
+    told = explained(request.folder, document["candidate"][:12])
+    assert "dynamic, 16" in told["source"]
+    with Archive.open(request.folder, read_only=True) as archive:
+        assert adopted(archive)[-1].source == path.read_text()
+    assert replay(request.folder)["identical"] is True
+    with pytest.raises(UserError, match="does not run on cpu"):
+        submit(request.folder, replace(samples.family(), language="cuda"))
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,8 @@ def test_a_wrong_option_is_refused_without_a_traceback():
 def test_help_names_every_command_with_examples():
     text = run("--help").stdout
     commands = ["problems", "show", "probe", "optimize", "evaluate", "compare", "profile", "report",
-                "suite", "audit", "replay", "new"]  # fmt: skip
+                "suite", "audit", "replay", "new", "attempts", "explain", "submit",
+                "recipes", "moves"]  # fmt: skip
     for command in commands:
         assert command in text
         words = run(command, "--help").stdout

@@ -14,8 +14,8 @@ from kernelwright.errors import UserError
 from kernelwright.store import Archive
 from kernelwright.testing import samples
 
-NAMES = {"problems", "read_problem", "evaluate", "compare", "recipes", "recipe", "attempts",
-         "explain"}  # fmt: skip
+NAMES = {"problems", "read_problem", "evaluate", "profile", "compare", "recipes", "recipe", "moves",
+         "attempts", "explain", "submit"}  # fmt: skip
 
 
 def talk(server, *calls):
@@ -81,11 +81,17 @@ def test_tools_run_the_commands(monkeypatch):
     assert found["workloads"] == [{"tier": "bench", "median_us": 3.0}]
     assert "1237" not in str(found)
     (command,) = commands
-    assert command[:2] == ["evaluate", "rms_norm"]
-    assert command[3:] == ["--dtype", "bf16", "--size", "T=4,H=8", "--json"]
-    tools.compare("rms_norm", ["int x;", "int y;"])
-    assert commands[1][0] == "compare"
-    assert len(commands[1]) == 5
+    assert command[:5] == ["evaluate", "--dtype", "bf16", "--size", "T=4,H=8"]
+    assert command[5:8] == ["--json", "--", "rms_norm"]
+    tools.compare("--help", ["int x;", "int y;"])
+    assert commands[1][:4] == ["compare", "--json", "--", "--help"]  # no option
+    assert len(commands[1]) == 6
+    tools.profile("rms_norm", "int x;", "cuda")
+    assert commands[2][:5] == ["profile", "--like", "rms_norm", "--json", "--"]
+    assert "1237" not in str(tools.submit("runs/mine", "int x;"))
+    assert commands[3][:4] == ["submit", "--json", "--", "runs/mine"]
+    assert "latency" in tools.moves("latency", "cuda")["moves"]
+    assert len(commands) == 4
 
 
 def test_a_users_error_is_passed_on():

@@ -12,6 +12,7 @@ from kernelwright.campaign.request import (
     Progress,
     Silent,
 )
+from kernelwright.campaign.submit import submit
 from kernelwright.campaign.suite_run import SuiteRequest, run_suite
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "profile",
     "replay",
     "run_suite",
+    "submit",
 ]

@@ -140,8 +140,9 @@ def read_brief(archive: Archive) -> Brief:
 
 
 def adopted(archive: Archive) -> list[Family]:
-    """Families that models proposed earlier in this campaign."""
-    wanted = [i for e in archive.events("proposed") for i in e.document["families"]]
+    """Families that came in during this campaign: from models, or submitted by hand."""
+    events = [*archive.events("proposed"), *archive.events("submitted")]
+    wanted = [i for event in events for i in event.document["families"]]
     stored = {family.identity: family for family in archive.families()}
     return [stored[identity] for identity in dict.fromkeys(wanted) if identity in stored]
 

@@ -18,6 +18,7 @@ from kernelwright.campaign.standing import (
     Leader,
     Standing,
     bind,
+    described,
     space_of,
 )
 from kernelwright.errors import CandidateError
@@ -83,9 +84,12 @@ class Campaign:
 
     def prepare(self) -> None:
         """Collect the families, and replay what the archive holds."""
+        self.take_up((*self._proposed(), *adopted(self.archive)))
+
+    def take_up(self, proposed: Iterable[Family]) -> None:
+        """Begin with these families, and replay what the archive holds of them."""
         self.strategy = strategy_named(self.request.strategy, self.request.seed)
-        families = {family.identity: family for family in self._proposed()}
-        families |= {family.identity: family for family in adopted(self.archive)}
+        families = {family.identity: family for family in proposed}
         for family in families.values():
             self.archive.add_family(family)
         views = tuple(self._family_view(family) for family in families.values())
@@ -192,6 +196,21 @@ class Campaign:
             self.progress.note(f"proposed: {family.name}")
             count += 1
         return count
+
+    def judge_family(self, family: Family) -> Candidate:
+        """Build and judge one more family at its defaults, unless that has been done.
+
+        Raises:
+            CandidateError: its declarations cannot be read, or leave nothing valid.
+        """
+        view = self._family_view(family)
+        if self._adopt([family]):
+            self.archive.add_family(family)
+        request = Request(family.identity, view.space.default())
+        candidate = self.standing.candidate(request)
+        if not any(tried.request == request for tried in self.standing.tried):
+            self._judge(request, candidate, self.builder.build(candidate))
+        return candidate
 
     def accept(self) -> tuple[Leader, Measured] | None:
         """The best candidate that acceptance confirms; None when none of the finalists is.
@@ -332,7 +351,7 @@ class Campaign:
         leads = self.standing.record(request, candidate, verdict, value, artifact)
         self.strategy.tell(request, verdict, value)
         if leads:
-            self.progress.note(_describe(self.standing.leader))
+            self.progress.note(f"new best: {described(self.standing.leader)}")
         self.progress.update(self.status())
 
     def _artifact(self, candidate: Candidate, built: Artifact | None) -> Artifact | Rejected:
@@ -377,10 +396,3 @@ class Campaign:
 def runs_on(family: Family, target: Target) -> bool:
     """Whether kernels of a family run on a target; who builds another language says where."""
     return language_target(family.language) == target
-
-
-def _describe(leader: Leader | None) -> str:
-    if leader is None:
-        raise CandidateError("nothing leads")
-    values = " ".join(f"{k}={v}" for k, v in leader.candidate.tunables.items())
-    return f"new best: {leader.time_us:.1f} us  {leader.candidate.family}  {values}"

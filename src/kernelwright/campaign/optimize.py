@@ -2,8 +2,7 @@
 
 import json
 import time
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from kernelwright import suite
 from kernelwright.build import Artifact, Builders, builder_for
 from kernelwright.build.cache import user_cache_folder
 from kernelwright.campaign.diagnosing import profile_of
+from kernelwright.campaign.folder import identity_of, open_run, writing
 from kernelwright.campaign.loop import Campaign
 from kernelwright.campaign.models import check_models, make_again
 from kernelwright.campaign.request import CampaignRequest, Progress, Silent
@@ -29,7 +29,7 @@ from kernelwright.deploy import measure_operator, write_source, write_winner
 from kernelwright.errors import ArchiveError, HarnessError, MachineError, ProblemError
 from kernelwright.evaluation import Judge, JudgeSettings
 from kernelwright.machine import probe
-from kernelwright.model import Candidate, Dtype, FrozenMap, Machine, Measured, Target, content_hash
+from kernelwright.model import Candidate, Dtype, FrozenMap, Machine, Measured, Target
 from kernelwright.problems import public_from_json, public_to_json
 from kernelwright.propose import ProblemView
 from kernelwright.report import write_report
@@ -91,16 +91,16 @@ def optimize(
     languages = [family.language for family in request.own]
     languages += [request.language] if request.language else []
     builder = open_builder(machine, request.target, languages)
-    asked = _identity(request, machine)
+    asked = identity_of(request, machine)
     if Archive.exists(request.folder):
-        _open_archive(request.folder, asked).close()  # of another request? Then say so at once
+        open_run(request.folder, asked).close()  # of another request? Then say so at once
     judge = Judge(
         request.reference, request.dtype, request.sizes, machine, builder,
         seed=None, settings=settings, target=request.target,
     )  # fmt: skip
     with judge.open(progress.stage):
         admit(judge, progress)  # before the run folder exists: a refused problem leaves none
-        with _open_archive(request.folder, asked) as archive:
+        with open_run(request.folder, asked) as archive:
             archive.add_machine(machine)
             campaign = Campaign(request, machine, builder, judge, archive, progress, models)
             archive.add_event(
@@ -112,27 +112,10 @@ def optimize(
             document["machine_facts"] = machine_document(machine)
             archive.add_event("result", **document)
     progress.stage("writing the report")
-    with _writing(request.folder):
+    with writing(request.folder):
         document["report"] = str(write_report(request.folder))
         (request.folder / "result.json").write_text(json.dumps(document, indent=2) + "\n")
     return document
-
-
-@contextmanager
-def _writing(folder: Path) -> Generator[None]:
-    """Turn what a full disk raises into one sentence.
-
-    Raises:
-        ArchiveError: a file of the run folder cannot be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise ArchiveError(
-            f"'{error.filename or folder}' cannot be written: {error.strerror or error}; all that "
-            f"was measured is in the run folder '{folder}': give the same command when there is "
-            "space"
-        ) from None
 
 
 def admit(judge: Judge, progress: Progress) -> None:
@@ -233,7 +216,7 @@ def _write(
     candidate, verdict = accepted
     folder, evidence = campaign.request.folder, _evidence(verdict)
     if candidate.language not in ("cpp", "cuda"):
-        with _writing(folder):
+        with writing(folder):
             path = write_source(folder, candidate, evidence)
         return {
             "best": candidate_document(candidate, str(path)),
@@ -241,7 +224,7 @@ def _write(
             "operator_absent": f"the kernel is {candidate.language}: it is called as it stands",
         }
     built = campaign.builder.build(candidate)
-    with _writing(folder):
+    with writing(folder):
         winner = write_winner(
             folder, candidate, judge.public, judge.dtype, campaign.request.reference,
             campaign.machine, library=built.path if isinstance(built, Artifact) else None,
@@ -290,27 +273,6 @@ def _advice(text: str, baselines: dict[str, float]) -> dict[str, Any]:
     return document
 
 
-def _open_archive(folder: Path, asked: dict[str, Any]) -> Archive:
-    """Create the run folder, or open the one that is there if it asks for the same.
-
-    Raises:
-        ArchiveError: the folder belongs to another request.
-    """
-    if not Archive.exists(folder):
-        return Archive.create(folder, asked)
-    archive = Archive.open(folder)
-    before = archive.campaign
-    for key in ("problem", "content", "dtype", "sizes", "machine"):
-        if before.get(key) != asked[key]:
-            archive.close()
-            raise ArchiveError(
-                f"the run folder '{folder}' is of another {key} "
-                f"({before.get('problem')} {before.get('dtype') or ''} on "
-                f"{before.get('machine')}): choose another --run"
-            )
-    return archive
-
-
 def replay(folder: Path) -> Document:
     """Make every request to a model again from a run folder alone, and compare.
 
@@ -332,29 +294,3 @@ def replay(folder: Path) -> Document:
             FrozenMap(brief["sizes"]), machine, target=brief["target"],
         )  # fmt: skip
         return make_again(archive, view, campaign["proposers"], campaign["seed"])
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ProblemError(f"the problem file '{path}' cannot be read: {error.strerror}") from None
-
-
-def _identity(request: CampaignRequest, machine: Machine) -> dict[str, Any]:
-    dtype: Dtype | None = request.dtype
-    return {
-        "problem": f"{Path(request.reference.path).name}:{request.reference.function or ''}",
-        "content": content_hash(_read(request.reference.path)),
-        "machine": machine.named(request.target),
-        "reference": request.reference.to_json(),
-        "dtype": str(dtype) if dtype else None,
-        "sizes": dict(request.sizes) if request.sizes is not None else None,
-        "strategy": request.strategy,
-        "proposers": list(request.proposers),
-        "models": list(request.models),
-        "seed": request.seed,
-        "evaluations": request.budget.evaluations,
-        "minutes": request.budget.minutes,
-        **({"language": request.language} if request.language else {}),
-    }

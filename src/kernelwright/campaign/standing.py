@@ -136,3 +136,11 @@ class Standing:
             if not isinstance(item.outcome, Rejected) and item.outcome < best * (1 - share):
                 best, last = item.outcome, place
         return len(self.tried) - last
+
+
+def described(leader: Leader | None) -> str:
+    """A leader in one line: its time, its family, its tunables."""
+    if leader is None:
+        raise CandidateError("nothing leads")
+    values = " ".join(f"{k}={v}" for k, v in leader.candidate.tunables.items())
+    return f"{leader.time_us:.1f} us  {leader.candidate.family}  {values}"

@@ -14,6 +14,7 @@ from kernelwright.cli import (
     drafting,
     judging,
     looking,
+    past,
     profiling,
     tools,
 )
@@ -40,6 +41,11 @@ for _command in (
     campaigns.replay,
     bundling.bundle,
     auditing.audit,
+    past.attempts,
+    past.explain,
+    past.submit,
+    past.recipes,
+    past.moves,
     drafting.new,
     tools.mcp,
 ):

@@ -1,7 +1,7 @@
 """`mcp`: the commands as tools for coding agents, over the Model Context Protocol.
 
-A tool runs the command of its name in a process of its own and passes on its JSON document, without
-anything that tells of held-out sizes. Measurements take turns.
+A tool answers with the JSON document of the command of its name, without anything that tells of
+held-out sizes. What measures is run in a process of its own; measurements take turns.
 """
 
 import json
@@ -11,7 +11,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from functools import wraps
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,8 @@ _SUFFIXES = {"cpp": ".cpp", "cuda": ".cu", "python": ".py"}
 _SHOWN = (
     "problem", "dtype", "sizes", "machine", "verdict", "stage", "reason", "diagnostic",
     "tunables", "workloads", "verified", "claim", "deterministic", "kernels", "kernel",
-    "speedup_over_first", "ci", "outcome",
+    "speedup_over_first", "ci", "outcome", "profile", "candidate", "family", "leads",
+    "speedup_over_leader",
 )  # fmt: skip
 """Fields of results that tools pass on; what was found at held-out sizes is in none of them."""
 _INSTRUCTIONS = """\
@@ -62,7 +62,9 @@ def make_server() -> "MCPServer":
         raise UserError("`kernelwright mcp` needs an optional library: pip install "
                         "'kernelwright[mcp]'") from None  # fmt: skip
     server = MCPServer("kernelwright", instructions=_INSTRUCTIONS)
-    for tool in (problems, read_problem, evaluate, compare, recipes, recipe, attempts, explain):
+    tools = (problems, read_problem, evaluate, profile, compare, recipes, recipe, moves, attempts,
+             explain, submit)  # fmt: skip
+    for tool in tools:
         server.tool()(_telling(tool, ToolError))
     return server
 
@@ -83,7 +85,7 @@ def _telling(tool: Callable[..., Document], error: type[Exception]) -> Callable[
 
 def problems(scenario: str = "") -> Document:
     """The shipped problems, with skeleton, element types and limiter; of one scenario or all."""
-    return _command("problems", *(("--scenario", scenario) if scenario else ()))
+    return _command("problems", [], ["--scenario", scenario] if scenario else [])
 
 
 def read_problem(problem: str, dtype: str = "", language: str = "cpp") -> Document:
@@ -91,7 +93,7 @@ def read_problem(problem: str, dtype: str = "", language: str = "cpp") -> Docume
 
     `problem` is a shipped name, `file.py` or `file.py:function`; `language` is cpp or python.
     """
-    return _command("show", problem, "--language", language, *_options(dtype, ""))
+    return _command("show", [problem], ["--language", language, *_options(dtype, "")])
 
 
 def evaluate(
@@ -104,7 +106,7 @@ def evaluate(
     """
     with tempfile.TemporaryDirectory() as folder:
         path = _write(Path(folder), "kernel", source, language)
-        return visible(_command("evaluate", problem, path, *_options(dtype, sizes)))
+        return visible(_command("evaluate", [problem, path], _options(dtype, sizes)))
 
 
 def compare(
@@ -117,22 +119,41 @@ def compare(
         raise UserError("give two to six kernels")
     with tempfile.TemporaryDirectory() as folder:
         paths = [_write(Path(folder), f"kernel{n}", s, language) for n, s in enumerate(sources)]
-        return visible(_command("compare", problem, *paths, *_options(dtype, sizes)))
+        return visible(_command("compare", [problem, *paths], _options(dtype, sizes)))
+
+
+def profile(
+    problem: str, source: str, language: str = "cpp", dtype: str = "", sizes: str = ""
+) -> Document:
+    """Say what limits one kernel, by which numbers, and which moves usually help against that.
+
+    Arguments as for `evaluate`; a kernel that is not right is rejected instead.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = _write(Path(folder), "kernel", source, language)
+        return visible(_command("profile", [path], ["--like", problem, *_options(dtype, sizes)]))
 
 
 def recipes() -> Document:
     """Names of the expert kernels whose sources `recipe` gives."""
-    return {"recipes": sorted(_recipe_files())}
+    from kernelwright.campaign import lookup
+
+    return lookup.recipes()
 
 
 def recipe(name: str) -> Document:
     """The source of an expert kernel."""
-    from kernelwright.errors import UserError
+    from kernelwright.campaign import lookup
 
-    found = _recipe_files()
-    if name not in found:
-        raise UserError(f"there is no recipe '{name}': choose from {', '.join(sorted(found))}")
-    return {"name": name, "source": found[name]}
+    return lookup.recipes(name)
+
+
+def moves(limit: str = "", target: str = "cpu") -> Document:
+    """What usually helps against a limit that `profile` names (all of them where none is given)."""
+    from kernelwright.campaign import lookup
+    from kernelwright.cli.options import check_target
+
+    return lookup.moves(limit or None, check_target(target))
 
 
 def attempts(run: str, most: int = 40) -> Document:
@@ -140,50 +161,29 @@ def attempts(run: str, most: int = 40) -> Document:
 
     `run` is a run folder.
     """
-    from kernelwright.model import Rejected
-    from kernelwright.store import Archive
+    from kernelwright.campaign import lookup
 
-    with Archive.open(Path(run), read_only=True) as archive:
-        rows: list[Document] = []
-        for candidate, verdict in archive.evidence()[-most:]:
-            row: Document = {
-                "candidate": candidate.identity[:16], "family": candidate.family,
-                "proposer": candidate.lineage.proposer, "tunables": dict(candidate.tunables),
-            }  # fmt: skip
-            if isinstance(verdict, Rejected):
-                row |= {"stage": str(verdict.stage), "reason": str(verdict.reason)}
-            elif verdict.workloads:
-                row["median_us"] = verdict.workloads[0].time_us.median
-            rows.append(row)
-        return {"problem": archive.campaign.get("problem"), "attempts": rows}
+    return lookup.attempts(Path(run), most)
 
 
 def explain(run: str, candidate: str) -> Document:
-    """Why a candidate of a campaign was rejected, or what it reached: diagnostic and source.
+    """Why a candidate of a campaign was rejected, or what it reached and what limits it.
 
     `candidate` is the beginning of its identity, as `attempts` gives it.
     """
-    from kernelwright.model import Rejected
-    from kernelwright.store import Archive
+    from kernelwright.campaign import lookup
 
-    with Archive.open(Path(run), read_only=True) as archive:
-        found = archive.candidate(candidate)
-        verdict = [v for c, v in archive.evidence() if c.identity == found.identity][-1]
-        document: Document = {
-            "family": found.family, "language": found.language, "source": found.source,
-            "tunables": dict(found.tunables), "idea": found.lineage.note,
-        }  # fmt: skip
-        if isinstance(verdict, Rejected):
-            return document | {
-                "verdict": "rejected", "stage": str(verdict.stage), "reason": str(verdict.reason),
-                "diagnostic": verdict.diagnostic,
-            }  # fmt: skip
-        first = verdict.workloads[0] if verdict.workloads else None
-        return document | {
-            "verdict": "measured",
-            "median_us": first.time_us.median if first else None,
-            "fraction_of_bound": first.fraction_of_bound if first else None,
-        }
+    return lookup.explained(Path(run), candidate)
+
+
+def submit(run: str, source: str, language: str = "cpp") -> Document:
+    """Judge a kernel beside the leader of a run folder and keep the verdict in its archive.
+
+    A later `optimize` of the folder tunes it with the rest. No other process may work on the run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = _write(Path(folder), "submitted", source, language)
+        return visible(_command("submit", [run, path]))
 
 
 def visible(document: Document) -> Document:
@@ -196,15 +196,20 @@ def visible(document: Document) -> Document:
     return shown
 
 
-def _command(name: str, *arguments: str) -> Document:
+def _command(name: str, words: Sequence[str], options: Sequence[str] = ()) -> Document:
     """The JSON document of a command.
+
+    Args:
+        name: of the command.
+        words: its arguments; none of them can be taken for an option.
+        options: with their values.
 
     Raises:
         UserError: it ended with a user's error, or not in time; the sentence it said.
     """
     from kernelwright.errors import UserError
 
-    command = [sys.executable, "-m", "kernelwright", name, *arguments, "--json"]
+    command = [sys.executable, "-m", "kernelwright", name, *options, "--json", "--", *words]
     with _ONE_AT_A_TIME:
         try:
             done = subprocess.run(
@@ -218,7 +223,7 @@ def _command(name: str, *arguments: str) -> Document:
     return json.loads(done.stdout)
 
 
-def _options(dtype: str, sizes: str) -> Sequence[str]:
+def _options(dtype: str, sizes: str) -> list[str]:
     pairs = (("--dtype", dtype), ("--size", sizes))
     return [word for option, value in pairs if value for word in (option, value)]
 
@@ -231,13 +236,3 @@ def _write(folder: Path, name: str, source: str, language: str) -> str:
     path = folder / f"{name}{_SUFFIXES[language]}"
     path.write_text(source)
     return str(path)
-
-
-def _recipe_files() -> dict[str, str]:
-    folder = files("kernelwright.recipes")
-    return {
-        item.name: item.read_text()
-        for place in (folder, folder / "cuda")
-        for item in place.iterdir()
-        if item.name.endswith((".hpp", ".cu"))
-    }
