@@ -142,7 +142,7 @@ def test_products_on_a_device_take_few_steps(monkeypatch):
     )
     a, b = torch.empty((3, 2, 16384), device="meta"), torch.empty((3, 16384, 5), device="meta")
     assert ordered_matmul("sequential", a, b).shape == (3, 2, 5)
-    assert made == [16384 // 256]
+    assert made == [16384 // 128]
 
 
 def test_sequential_running_sums_are_made_once():

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from kernelwright import suite
 from kernelwright.campaign import SuiteRequest, run_suite, suite_run
 from kernelwright.errors import HarnessError, MachineError, UndeclaredDtype, UserError
 from kernelwright.model import Dtype, FrozenMap
+from kernelwright.problems import load_problem
 
 DOCUMENT = {
     "problem": "softmax", "dtype": "f32", "sizes": {"T": 8}, "machine": "a-machine",
@@ -75,3 +77,13 @@ def test_a_problem_may_have_several_sizes(tmp_path, campaigns):
     ]
     with pytest.raises(UserError, match="no problem 'soft'"):
         run_suite(request(tmp_path, sizes=(("soft", FrozenMap({"T": 1})),)))
+
+
+def test_by_default_every_problem_is_run_in_the_dtypes_that_it_declares(tmp_path, campaigns):
+    run_suite(SuiteRequest(tmp_path, ("histogram", "nbody_forces", "rms_norm")))
+    assert [name for name, *_ in campaigns[0]] == [
+        "histogram-u8", "histogram-i32", "nbody_forces-f32", "rms_norm-f32", "rms_norm-bf16",
+    ]  # fmt: skip
+    for name in suite.names():
+        declared = load_problem(suite.find(name)).dtypes
+        assert suite.dtypes(name) == tuple(map(str, declared))

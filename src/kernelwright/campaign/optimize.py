@@ -183,7 +183,8 @@ def _run(campaign: Campaign, judge: Judge, archive: Archive, progress: Progress)
         verdict, document["verified"]["heldout"], _searched(leader, verdict, campaign.baseline_us)
     )
     document["workloads"] = [workload_document(w) for w in verdict.workloads]
-    document["profile"] = _profiled(campaign, judge, leader, verdict, archive, progress)
+    if campaign.request.profile:
+        document["profile"] = _profiled(campaign, judge, leader, verdict, archive, progress)
     document |= _write(campaign, judge, (leader.candidate, verdict), progress)
     fastest = verdict.workloads[0].best_baseline
     if fastest is not None and fastest.speedup.high < 1:

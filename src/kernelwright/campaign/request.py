@@ -46,6 +46,8 @@ class CampaignRequest:
     """Of what the models may take."""
     language: Language | None = None
     """What kernels are written in; None: the target's own language, `cpp` or `cuda`."""
+    profile: bool = True
+    """Look for what limits the winner."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ class SuiteRequest:
     """One run folder per problem and dtype below it; finished ones are kept."""
     problems: tuple[str, ...] = ()
     """Names; empty: all."""
-    dtypes: tuple[Dtype, ...] = (Dtype.F32, Dtype.BF16)
+    dtypes: tuple[Dtype, ...] | None = None
+    """None: all that each problem declares."""
     budget: Budget = field(default_factory=Budget)
     strategy: str = "default"
     seed: int = 0
@@ -43,6 +44,8 @@ class SuiteRequest:
     """None: `eager`, `compile` and every peer."""
     command: str = ""
     """As typed, for the record."""
+    profile: bool = True
+    """Look for what limits each winner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def _rows(request: SuiteRequest, names: Sequence[str]) -> list[_Row]:
     return [
         _Row(name, dtype, sizes)
         for name in names
-        for dtype in request.dtypes
+        for dtype in request.dtypes or tuple(map(Dtype, suite.dtypes(name)))
         for sizes in [s for n, s in request.sizes if n == name] or [None]
     ]
 
@@ -122,6 +125,7 @@ def _one(
         baselines=request.baselines,
         seed=request.seed,
         target=request.target,
+        profile=request.profile,
     )
     return optimize(campaign, progress, settings)
 

@@ -261,8 +261,10 @@ def suite(
     ] = None,
     target: TargetOption = "cpu",
     dtypes: Annotated[
-        str, typer.Option("--dtype", metavar="D,E", help="Element types.")
-    ] = "f32,bf16",
+        str | None,
+        typer.Option("--dtype", metavar="D,E", show_default=False,
+                     help="Element types; default: all that a problem declares."),
+    ] = None,
     run: Annotated[
         Path, typer.Option("--run", metavar="DIR", help="Folder; what is finished there is kept.")
     ] = Path("runs/suite"),
@@ -276,6 +278,9 @@ def suite(
     evaluations: EvaluationsOption = 60,
     minutes: MinutesOption = 3.0,
     seed: SeedOption = 0,
+    profile: Annotated[
+        bool, typer.Option("--profile/--no-profile", help="Look for what limits each winner.")
+    ] = True,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Optimise every problem of the suite; write suite.json into the folder.
@@ -292,13 +297,11 @@ def suite(
     from kernelwright.model import Dtype
     from kernelwright.suite import names
 
-    dtypes_chosen = tuple(
-        d for d in map(read_dtype, read_names(dtypes, ())) if isinstance(d, Dtype)
-    )
+    asked = tuple(d for d in map(read_dtype, read_names(dtypes, ())) if isinstance(d, Dtype))
     request = SuiteRequest(
         folder=run,
         problems=read_names(problems, names(chosen_set) if chosen_set else ()),
-        dtypes=dtypes_chosen,
+        dtypes=asked or None,
         budget=Budget(evaluations, minutes),
         strategy=strategy,
         seed=seed,
@@ -306,6 +309,7 @@ def suite(
         sizes=read_problem_sizes(sizes),
         baselines=read_names(baselines, None),
         command=shlex.join(["kernelwright", *sys.argv[1:]]),
+        profile=profile,
     )
     try:
         with progress() as told:

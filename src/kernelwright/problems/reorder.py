@@ -35,7 +35,7 @@ _TILE = 1 << 17
 """Elements of a product summed at a time: they stay in the cache."""
 _DEVICE_STEPS = 1 << 14
 """Additions one after the other that a GPU does for all lanes at once, a launch each."""
-_DEVICE_PRODUCT_STEPS = 256
+_DEVICE_PRODUCT_STEPS = 128
 """The same of a product, of which a reference may have thousands, slice by slice. Long sums are
 split on a GPU, and accumulators of its matrix units take 16 terms and more at a time."""
 

@@ -3,6 +3,7 @@
 Nothing here is imported: a problem file is loaded by `problems.load_problem`, where torch may be.
 """
 
+import ast
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from kernelwright.errors import ProblemError
 from kernelwright.problems import ProblemReference
 
-__all__ = ["SETS", "find", "names", "scenario"]
+__all__ = ["SETS", "dtypes", "find", "names", "scenario"]
 
 SETS = {
     "starter": (
@@ -47,6 +48,20 @@ def names(chosen: str | None = None) -> tuple[str, ...]:
     if chosen not in SETS:
         raise ProblemError(f"there is no set '{chosen}': choose from {', '.join(SETS)}")
     return tuple(name for name in _files() if name in SETS[chosen])
+
+
+def dtypes(name: str) -> tuple[str, ...]:
+    """The element types that a shipped problem declares, read from its file without running it.
+
+    Raises:
+        ProblemError: there is none of that name.
+    """
+    for node in ast.walk(ast.parse(Path(find(name).path).read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "problem":
+            for keyword in node.keywords:
+                if keyword.arg == "dtypes":
+                    return tuple(ast.literal_eval(keyword.value))
+    return ("f32", "bf16")
 
 
 def scenario(name: str) -> str:

@@ -20,12 +20,25 @@ template <class P> struct Path {
         count = (end < all ? end : all) - first;
         count = count < 0 ? 0 : count;
     }
+    // Whether the end of a segment is among the first of the merged items.
+    __device__ bool holds_end(int64_t segment, int64_t items) const {
+        return problem.start(segment + 1) - first <= items - segment - 1;
+    }
     __device__ int64_t ends_among(int64_t items) const {
         int64_t low = items > count ? items - count : 0;
         int64_t high = items < problem.segment_count ? items : problem.segment_count;
+        constexpr int WAYS = 8;  // loads that are on their way together
+        while (high - low >= WAYS) {
+            const int64_t step = (high - low) / WAYS;
+            int held = 0;
+#pragma unroll
+            for (int way = 1; way < WAYS; ++way) held += holds_end(low + way * step, items);
+            if (held < WAYS - 1) high = low + (held + 1) * step;
+            if (held > 0) low += held * step + 1;
+        }
         while (low < high) {
             const int64_t middle = (low + high) / 2;
-            if (problem.start(middle + 1) - first <= items - middle - 1) low = middle + 1;
+            if (holds_end(middle, items)) low = middle + 1;
             else high = middle;
         }
         return low;

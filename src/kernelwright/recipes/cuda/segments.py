@@ -20,7 +20,7 @@ from kernelwright.model import Dtype, Family, Lineage
 from kernelwright.model.dimensions import dimension_to_c
 
 _NAMES = frozenset({
-    "segment_count", "element_count", "start", "value", "store", "segments", "Path", "Open",
+    "segment_count", "element_count", "start", "value", "store", "segments", "Path", "Open", "WAYS",
     "PIECE", "RESIDENT", "TILE", "WARPS", "cuts", "heads", "tails",
 })  # fmt: skip
 _TOTAL = Axis("sum of a segment")
@@ -110,10 +110,10 @@ def _streamed(scope: Scope, value: Node, axis: str) -> Node:
 
 def _tunables() -> Tunables:
     choices: dict[str, tuple[int | str, ...]] = {
-        "THREADS": (512, 256, 128), "PIECE": (7, 11, 15, 9, 19), "RESIDENT": (2, 1, 3, 4),
+        "THREADS": (512, 256, 128), "PIECE": (11, 9, 13, 15, 7), "RESIDENT": (3, 6, 4, 2),
     }  # fmt: skip
     departures: tuple[dict[str, int | str], ...] = (
-        {"PIECE": 11}, {"PIECE": 15}, {"THREADS": 256, "PIECE": 15, "RESIDENT": 4},
-        {"PIECE": 9, "RESIDENT": 3}, {"RESIDENT": 4},
+        {"PIECE": 9}, {"THREADS": 256, "RESIDENT": 6}, {"PIECE": 15}, {"PIECE": 13},
+        {"PIECE": 7, "RESIDENT": 4},
     )  # fmt: skip
     return Tunables(choices, ("THREADS * RESIDENT <= 2048",), departures)
