@@ -15,6 +15,7 @@ from kernelwright.recipes.cuda import (
     segments,
     selection,
     turned,
+    windows,
 )
 
 
@@ -33,7 +34,9 @@ def families(
         Families with declared tunables and good first assignments; empty when nothing matches.
     """
     found: list[Family] = []
-    for recipe in (turned, scan, nearest, histogram, selection, segments, attention, nibbles):
+    for recipe in (
+        turned, scan, nearest, histogram, selection, segments, attention, nibbles, windows,
+    ):  # fmt: skip
         found += recipe.families(program, dtype, sizes, entry)
     return tuple(found)
 
