@@ -110,10 +110,10 @@ def _streamed(scope: Scope, value: Node, axis: str) -> Node:
 
 def _tunables() -> Tunables:
     choices: dict[str, tuple[int | str, ...]] = {
-        "THREADS": (512, 256, 128), "PIECE": (11, 9, 13, 15, 7), "RESIDENT": (3, 6, 4, 2),
+        "THREADS": (512, 256, 128), "PIECE": (9, 11, 15, 13, 7), "RESIDENT": (3, 6, 4, 2),
     }  # fmt: skip
     departures: tuple[dict[str, int | str], ...] = (
-        {"PIECE": 9}, {"THREADS": 256, "RESIDENT": 6}, {"PIECE": 15}, {"PIECE": 13},
+        {"PIECE": 11}, {"THREADS": 256, "RESIDENT": 6}, {"PIECE": 15}, {"PIECE": 13},
         {"PIECE": 7, "RESIDENT": 4},
     )  # fmt: skip
     return Tunables(choices, ("THREADS * RESIDENT <= 2048",), departures)
