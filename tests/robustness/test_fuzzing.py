@@ -16,9 +16,9 @@ from kernelwright.cli import main
 from kernelwright.errors import ArchiveError, CandidateError, UserError
 from kernelwright.evaluation.clocks import agreed_us
 from kernelwright.execution import Arena, CallReport, Failure, Limits, Worker
+from kernelwright.execution.clock import Bracket
 from kernelwright.execution.diagnose import explain_problem
 from kernelwright.execution.page import Page
-from kernelwright.execution.process import Bracket
 from kernelwright.model import Host, Reason
 from kernelwright.problems import load_problem, parse_reference
 from kernelwright.propose import own_kernel_family
@@ -56,9 +56,6 @@ class StubChild:
     def wait(self, *_: object, **__: object) -> str:
         return self.outcome
 
-    def bracket(self, *_: object) -> Bracket:
-        return Bracket(self.outcome, 12_345)
-
     def tail(self, *_: object) -> str:
         return "its last words"
 
@@ -75,6 +72,12 @@ class StubChild:
         pass
 
     go = freeze = thaw = close = _nothing
+
+
+@pytest.fixture(autouse=True)
+def _stub_clock(monkeypatch):
+    stub = lambda child, *_: Bracket(child.outcome, 12_345)  # noqa: E731
+    monkeypatch.setattr("kernelwright.execution.worker.bracket", stub)
 
 
 def worker_with(page: bytes, outcome: str) -> Worker:

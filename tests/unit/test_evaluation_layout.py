@@ -78,7 +78,7 @@ def test_a_disagreeing_clock_gains_nothing():
     forged = CallReport(0, 100.0, 1060.0, 0, 0, 2, 0, False)
     assert agreed_us(honest, 50.0) == 1000.0
     assert agreed_us(forged, 50.0) == pytest.approx(1000 / 1.01)
-    early = CallReport(0, 1000.0, 1060.0, 0, 0, 2, 0, False, outside_us=600.0)
+    early = CallReport(0, 1000.0, 1060.0, 0, 0, 2, 0, False, threads=2, outside_us=700.0)
     assert agreed_us(early, 50.0) == 1500.0
 
 

@@ -13,7 +13,7 @@ from execution_support import descendants
 
 from kernelwright.build import Artifact, Builders
 from kernelwright.execution import Arena, Call, CallReport, Failure, Limits, Pointer, Worker
-from kernelwright.execution.fork_server import ForkServer, _servers  # pyright: ignore
+from kernelwright.execution.fork_server import ForkServer, _servers, close_fork_servers  # pyright: ignore
 from kernelwright.machine import probe
 from kernelwright.model import Candidate, Dtype, Host, Reason, Signature, TensorArgument
 
@@ -108,6 +108,12 @@ def kernel(x, out, *, N):
 @pytest.fixture(scope="module")
 def builders(tmp_path_factory):
     return Builders(probe().toolchains, tmp_path_factory.mktemp("forked"))
+
+
+@pytest.fixture(autouse=True)
+def _one_server():
+    """Those of earlier tests are for other teams."""
+    close_fork_servers()
 
 
 def made(builders: Builders, source: str) -> tuple[Artifact, Host]:

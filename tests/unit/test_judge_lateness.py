@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from execution_support import arguments, built, source, started, toolchains
 from kernelwright.build import build_clock
 from kernelwright.evaluation.clocks import agreed_us, excess_us
 from kernelwright.execution import Arena, CallReport
-from kernelwright.execution.process import _native_clock, late_ns, places  # pyright: ignore
+from kernelwright.execution.clock import Order, _native_clock, late_ns  # pyright: ignore
+from kernelwright.execution.page import CALL, WAKE, Arguments, Page
+from kernelwright.execution.process import places
 
 MS = 1_000_000
 SPIN = "for (int64_t k = 0; k < 20 * n; ++k) asm volatile(\"\"); return 0;"  # fmt: skip
@@ -54,11 +57,17 @@ def test_waiting_explains_an_excess_and_shortens_no_time():
 
 def bracket_with(schedstat: int, written: bytes = b"") -> list[int]:
     """One bracket around a thread that rewrites the judge's account before it answers."""
+    page, secret, seen = Page(), Arguments(), []
+    secret.integers[5] = 77
     go, done = os.eventfd(0), os.eventfd(0)
     pidfd = os.pidfd_open(os.getpid())
 
     def partner() -> None:
-        os.eventfd_read(go)
+        for _ in range(2):
+            os.eventfd_read(go)
+            seen.append((page.command, page.arguments.integers[5]))
+            if len(seen) == 1:
+                os.eventfd_write(done, 1)
         if written:
             os.pwrite(schedstat, written, 0)
         os.eventfd_write(done, 1)
@@ -69,12 +78,17 @@ def bracket_with(schedstat: int, written: bytes = b"") -> list[int]:
     cpu = int(places(1).strip("{}"))
     try:
         clock = _native_clock(build_clock(toolchains()[0]))
-        assert clock(go, done, pidfd, 10_000, cpu, schedstat, found) == 1
+        order = Order(page, CALL, secret, 10.0, 10.0, 9)
+        wake = order.waking(time.CLOCK_PROCESS_CPUTIME_ID, (ctypes.c_int * 0)())
+        asked = cpu, schedstat, ctypes.addressof(wake), found
+        assert clock(go, done, pidfd, 10_000, *asked) == 1
     finally:
         thread.join()
         for fd in (go, done, pidfd):
             os.close(fd)
     assert found[1] > found[0]
+    assert seen == [(WAKE, 0), (CALL, 77)]
+    assert wake.used_ns > 0
     return list(found[2:])
 
 

@@ -11,8 +11,7 @@ SLACK_US = 10.0
 SLACK_SHARE = 0.01
 """What honest handshakes differ by: one of a null call is 4 to 7 us, of a streaming one 8 to 26."""
 OUTSIDE_US = 100.0
-"""Processor time that a team needs to go to sleep after it was woken, and to be frozen after the
-call: 45 us, seldom up to 90."""
+"""Processor time of each thread of a team to wake before the call, and to be frozen after it."""
 _DISAGREE_US = 50.0
 _DISAGREE_SHARE = 0.05
 
@@ -30,7 +29,8 @@ def agreed_us(report: CallReport, overhead_us: float, slack_us: float = SLACK_US
         slack_us: what honest handshakes differ by.
     """
     bracket = (report.bracket_us - overhead_us - slack_us) / (1 + SLACK_SHARE)
-    return max(report.elapsed_us, bracket) + max(0.0, report.outside_us - OUTSIDE_US)
+    head_start = max(0.0, report.outside_us - report.threads * OUTSIDE_US)
+    return max(report.elapsed_us, bracket) + head_start
 
 
 def excess_us(report: CallReport, overhead_us: float) -> float:

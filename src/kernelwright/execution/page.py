@@ -27,6 +27,15 @@ HAS_PREPARE, HAS_PREPARED = 1, 2
 ) = range(12)
 
 
+class Arguments(ctypes.Structure):
+    """Of one call: addresses, dimensions and integers, then floating scalars."""
+
+    _fields_ = (
+        ("integers", ctypes.c_int64 * MAX_INTEGERS),
+        ("doubles", ctypes.c_double * MAX_DOUBLES),
+    )
+
+
 class Page(ctypes.Structure):
     """Mapped by judge and worker; after the load, its worker half is the candidate's word."""
 
@@ -35,8 +44,7 @@ class Page(ctypes.Structure):
         ("command", ctypes.c_uint32),
         ("padding", ctypes.c_uint32),
         ("flush_bytes", ctypes.c_uint64),
-        ("integers", ctypes.c_int64 * MAX_INTEGERS),
-        ("doubles", ctypes.c_double * MAX_DOUBLES),
+        ("arguments", Arguments),
         ("arena_address", ctypes.c_uint64 * MAX_ARENAS),
         ("syscall_filter", ctypes.c_uint32),
         ("problem", ctypes.c_uint32),

@@ -2,7 +2,6 @@
 
 import array
 import contextlib
-import ctypes
 import os
 import re
 import select
@@ -11,34 +10,22 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from kernelwright.errors import HarnessError
 from kernelwright.execution.leader import Forked, Started, output_file, start
 from kernelwright.model import Host
 from kernelwright.sandbox import processes_beside, real_paths
 
-_FIRST_LOOK_MS = 50
+FIRST_LOOK_MS = 50
+"""How long a wait is not interrupted."""
 _NEXT_LOOK_MS = 250
+_LONGEST_REST_S, _LOOK_S = 5e-3, 1e-4
 _ALL_THREADS = 2
 """CPUCLOCK_SCHED of `linux/posix-timers.h`: the scheduler's clock of a whole process."""
-
-
-def clock_ns() -> int:
-    """The judge's clock: CLOCK_MONOTONIC_RAW, which no time service slews."""
-    return time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
-
-
-@lru_cache(maxsize=8)
-def _native_clock(path: Path) -> Any:
-    """`kernelwright_bracket` of the judge's clock."""
-    function = ctypes.CDLL(str(path)).kernelwright_bracket
-    function.argtypes = [ctypes.c_int] * 6 + [ctypes.c_void_p]
-    return function
 
 
 @lru_cache(maxsize=8)
@@ -63,19 +50,21 @@ def places(threads: int) -> str:
 
 
 def role_environment(threads: int, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Environment of every timed process: a fixed team whose threads sleep while they wait."""
+    """Environment of every timed process: a fixed team whose threads wait awake, if not for long.
+
+    As they do by default (libgomp: 300,000 turns, LLVM: 200 ms), shortened to about a millisecond.
+    """
     return {
         "PATH": "/usr/bin:/bin",
         "LC_ALL": "C.UTF-8",
         "OMP_NUM_THREADS": str(threads),
         "OMP_THREAD_LIMIT": str(max(threads, 1)),
         "OMP_DYNAMIC": "false",
-        "OMP_WAIT_POLICY": "passive",
         # each thread on a core of its own: a woken team may otherwise share one for milliseconds
         "OMP_PROC_BIND": "true",
         "OMP_PLACES": places(threads),
-        "GOMP_SPINCOUNT": "0",
-        "KMP_BLOCKTIME": "0",
+        "GOMP_SPINCOUNT": "20000",
+        "KMP_BLOCKTIME": "1",
         "KMP_WARNINGS": "0",
         "MKL_NUM_THREADS": str(threads),
         "MKL_DYNAMIC": "false",
@@ -93,47 +82,15 @@ def _state(path: str) -> str:
         return "Z"
 
 
-@contextlib.contextmanager
-def _own_schedstat() -> Generator[int]:
-    """Descriptor of this thread's scheduling account; -1 where the system keeps none."""
-    try:
-        fd = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        yield -1
-        return
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+def settle_account(task: int) -> None:
+    """Have the system write down what a thread has used, also since the last tick.
 
-
-def late_ns(
-    before_sleep: int, after_sleep: int, before: Mapping[str, int], after: Mapping[str, int]
-) -> int:
-    """How long the judge, who could have gone on, waited for a processor that strangers used.
-
-    Args:
-        before_sleep: its wait between "go" and its sleep. The partner woke on this processor and
-            took it, perhaps for the whole call; strangers may have come after.
-        after_sleep: its wait after it had been woken.
-        before: `Child.runnable_ns` before the call. The busiest thread of the partner was runnable
-            as long as the call lasted, or nearly; for so long it was not strangers who delayed us.
-        after: the same after the call.
+    Its account lags behind by milliseconds while it runs on another processor. Whenever its policy
+    changes it is brought up to date; the policy is put back at once.
     """
-    call = max((ns - before.get(task, 0) for task, ns in after.items()), default=0)
-    return max(0, before_sleep - call) + after_sleep
-
-
-@dataclass(frozen=True, slots=True)
-class Bracket:
-    """A call seen from the judge."""
-
-    outcome: str
-    """As of `Child.wait`."""
-    elapsed_ns: int
-    """From "go" to "done" by the judge's clock."""
-    late_ns: int = 0
-    """How long of it the judge waited for a processor that strangers used; 0: nobody knows."""
+    with contextlib.suppress(OSError):
+        for policy in (os.SCHED_BATCH, os.SCHED_OTHER):
+            os.sched_setscheduler(task, policy, os.sched_param(0))
 
 
 @dataclass(slots=True)
@@ -173,7 +130,7 @@ class Child:
         A wait that lasts is interrupted a few times a second to count the child's tasks.
         """
         deadline = time.monotonic() + timeout_s
-        pause = min(_FIRST_LOOK_MS, timeout_s * 1000)
+        pause = min(FIRST_LOOK_MS, timeout_s * 1000)
         while True:
             ready = self._poll.poll(pause)
             if any(fd == self.done_fd for fd, _ in ready):
@@ -198,27 +155,10 @@ class Child:
             poll.register(fd, select.POLLIN)
         return any(fd == connection.fileno() for fd, _ in poll.poll(1000 * timeout_s))
 
-    def bracket(self, clock: Path, timeout_s: float, most_tasks: int) -> "Bracket":
-        """Raise "go" and wait as `wait` does, by the judge's clock.
-
-        Args:
-            clock: what `build_clock` built.
-            timeout_s: longest wait.
-            most_tasks: see `wait`.
-        """
-        found = (ctypes.c_int64 * 4)()
-        pause = int(min(_FIRST_LOOK_MS, timeout_s * 1000))
-        cpu = int(places(1).strip("{}"))
-        sources = (self.go_fd, self.done_fd, self.process.end_fd)
-        runnable = self.runnable_ns()
-        with _own_schedstat() as schedstat:
-            ready = _native_clock(clock)(*sources, pause, cpu, schedstat, found)
-        if ready == 1:
-            os.eventfd_read(self.done_fd)
-            late = late_ns(found[2], found[3], runnable, self.runnable_ns())
-            return Bracket("done", found[1] - found[0], late)
-        outcome = "ended" if ready == 2 else self.wait(timeout_s - pause / 1000, most_tasks)
-        return Bracket(outcome, clock_ns() - found[0])
+    @property
+    def cpu_clock(self) -> int:
+        """The system's clock of the processor time of all its threads."""
+        return (~self.pid << 3) | _ALL_THREADS
 
     def cpu_ns(self) -> int:
         """Processor time of all its threads so far, by the system's account.
@@ -226,10 +166,16 @@ class Child:
         Raises:
             ProcessLookupError: it is gone.
         """
+        for task in self.task_numbers():
+            settle_account(task)
         try:
-            return time.clock_gettime_ns((~self.pid << 3) | _ALL_THREADS)
+            return time.clock_gettime_ns(self.cpu_clock)
         except OSError as error:
             raise ProcessLookupError(f"process {self.pid} is gone") from error
+
+    def task_numbers(self) -> list[int]:
+        """Its threads, in our numbering."""
+        return [int(task) for task in _entries(f"/proc/{self.pid}/task")]
 
     def runnable_ns(self) -> dict[str, int]:
         """How long each of its threads ran or waited to so far, by the system's account."""
@@ -251,6 +197,14 @@ class Child:
         return threads + max(
             0, processes_beside(self.pid) - 2
         )  # the sandbox's own first process, and the worker
+
+    def rest(self) -> None:
+        """Wait until every thread sleeps: a team waits awake a while. Milliseconds at most."""
+        deadline = time.monotonic() + _LONGEST_REST_S
+        folder = f"/proc/{self.pid}/task"
+        for task in _entries(folder):
+            while _state(f"{folder}/{task}/stat") == "R" and time.monotonic() < deadline:
+                time.sleep(_LOOK_S)
 
     def freeze(self) -> None:
         """Stop the whole process group and wait until every thread has stopped.

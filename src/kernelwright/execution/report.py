@@ -105,8 +105,10 @@ class CallReport:
     """Threads and processes left after the call, beyond those that were there before it."""
     mxcsr_changed: bool
     """The call left another rounding or denormal mode (it has been restored)."""
+    threads: int = 1
+    """Of the team, by the judge's own account."""
     outside_us: float = 0.0
-    """Processor time that the worker used while the judge put the inputs in place, and after the
-    call until it was frozen."""
+    """Processor time that the worker used while the judge put the inputs in place, while it woke
+    its team, and after the call until it was frozen."""
     late_us: float = 0.0
     """How long of the bracket the judge waited for a processor that strangers used."""

@@ -13,11 +13,11 @@ from typing import Any
 from kernelwright import errors
 from kernelwright.errors import HarnessError
 from kernelwright.execution.arena import Arena
+from kernelwright.execution.clock import clock_ns
 from kernelwright.execution.confined_python import environment, python_view
 from kernelwright.execution.process import (
     Channel,
     Child,
-    clock_ns,
     first_sender,
     role_environment,
     spawn,
@@ -32,6 +32,9 @@ _START_S = 120.0
 _LOOK_S = 0.1
 _MEMORY_SHARE = 0.8
 _PROCESSES = 128
+_AWAKE = {"GOMP_SPINCOUNT": "400000", "KMP_BLOCKTIME": "20"}
+"""Teams wait awake for 20 ms, about as long as by default: an interpreter lies between a role's
+flush and its call, and between the operators of a call."""
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 40), "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 """Never give memory back, so that a reference's intermediates do not fault at each call."""
 
@@ -86,7 +89,12 @@ class RoleProcess:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             channel = Channel.open()
             numbers = [theirs.fileno(), channel.go, channel.done, *_limits(threads)]
-            own = {**_KEEP_MEMORY, CHANNEL_VARIABLE: ":".join(map(str, numbers)), **(env or {})}
+            own = {
+                **_KEEP_MEMORY,
+                **_AWAKE,
+                CHANNEL_VARIABLE: ":".join(map(str, numbers)),
+                **(env or {}),
+            }
             inherited = environment(role_environment(threads))
             inherited["PATH"] = os.environ.get("PATH", os.defpath)
             inherited.pop("OMP_THREAD_LIMIT")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernelwright.errors import UserError
-from kernelwright.execution.process import clock_ns
+from kernelwright.execution.clock import clock_ns
 from kernelwright.execution.wire import receive_message, send_message
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]

@@ -13,9 +13,10 @@ from types import TracebackType
 from kernelwright.errors import HarnessError
 from kernelwright.execution import page as layout
 from kernelwright.execution.arena import Arena
+from kernelwright.execution.clock import Order, bracket
 from kernelwright.execution.diagnose import Evidence, explain_end, explain_problem, oom_kills
 from kernelwright.execution.fork_server import fork_server
-from kernelwright.execution.page import Page
+from kernelwright.execution.page import Arguments, Page
 from kernelwright.execution.process import (
     Channel,
     Child,
@@ -232,6 +233,9 @@ class Worker:
         return self._order(command, self.limits.call_s, where) or int(self._page.result)
 
     def _write_arguments(self, call: Call) -> None:
+        self._page.arguments = self._arguments(call)
+
+    def _arguments(self, call: Call) -> Arguments:
         integers: list[int] = []
         doubles: list[float] = []
         for argument in call.arguments:
@@ -243,10 +247,10 @@ class Worker:
                 doubles.append(argument)
             else:
                 integers.append(int(argument))
-        for i, value in enumerate(integers):
-            self._page.integers[i] = value
-        for i, value in enumerate(doubles):
-            self._page.doubles[i] = value
+        found = Arguments()
+        found.integers[: len(integers)] = integers
+        found.doubles[: len(doubles)] = doubles
+        return found
 
     def _address(self, pointer: Pointer) -> int:
         if pointer.arena not in self._arenas:
@@ -281,23 +285,23 @@ class Worker:
         self, command: int, park: bool, before: Callable[[], None] | None, call: Call
     ) -> CallReport | Failure:
         """The call itself; raises ProcessLookupError where the worker is found gone."""
-        child, page = self._require(), self._page
+        child, page, limits = self._require(), self._page, self.limits
         busy = 0
         if before is not None:
+            child.rest()
             busy = child.cpu_ns()
             before()
             busy = child.cpu_ns() - busy
-        failure = self._wake()
-        if failure:
-            return failure
-        self._write_arguments(call)
-        page.command = command
-        limits = self.limits
+        order = Order(
+            page, command, self._arguments(call), limits.start_s, limits.call_s, limits.threads
+        )
+        found = bracket(child, self._clock, order)
         where = "while it prepared" if command == layout.PREPARE else "in the kernel"
-        bracket = child.bracket(self._clock, limits.call_s, limits.threads)
-        failure = self._failure_of(bracket.outcome, limits.call_s, where)
+        failure = self._failure_of(found.outcome, limits.call_s, where)
         if failure:
             return failure
+        if not self._has_device:  # there it is the device that wakes
+            busy += found.waking_ns
         if park:
             busy -= child.cpu_ns()
             child.freeze()
@@ -305,21 +309,16 @@ class Worker:
         return CallReport(
             code=int(ctypes.c_int32(page.result).value),
             elapsed_us=page.elapsed_ns / 1000,
+            threads=self.threads,
             outside_us=busy / 1000,
-            bracket_us=bracket.elapsed_ns / 1000,
-            late_us=bracket.late_ns / 1000,
+            bracket_us=found.elapsed_ns / 1000,
+            late_us=found.late_ns / 1000,
             minor_faults=int(page.minor_faults),
             major_faults=int(page.major_faults),
             team=int(page.team),
             stray_threads=max(0, child.tasks() - self._tasks_before),
             mxcsr_changed=bool(page.mxcsr_changed),
         )
-
-    def _wake(self) -> Failure | None:
-        """Let a device change hands before the clock starts: others have just written to it."""
-        if not self._has_device:
-            return None
-        return self._order(layout.WAKE, self.limits.start_s, "before the call")
 
     def _order(self, command: int, timeout_s: float, where: str) -> Failure | None:
         """One command and its answer; a failure ends the worker."""

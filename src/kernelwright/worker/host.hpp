@@ -250,7 +250,12 @@ inline int null_call(const int64_t*, const double*) { return 0; }
                     host.candidate.prepared(host.page->integers, host.page->doubles);
                 break;
             case kPrepare: timed_call(host, host.candidate.prepare); break;
-            case kWake: host.device.wake(host); break;
+            case kWake:
+                if (host.device.wake != nullptr)
+                    host.device.wake(host);
+                else
+                    host.candidate.on_team(host.threads, [](void*, int) {}, nullptr);
+                break;
             case kRehearse:
                 if (host.candidate.rehearse != nullptr)
                     host.candidate.rehearse(host.page->integers, host.page->doubles);

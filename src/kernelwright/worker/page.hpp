@@ -13,7 +13,7 @@ enum Command : uint32_t {
     kExports,   // which of `Export` the candidate has
     kPrepared,  // bytes that it wants prepared
     kPrepare,
-    kWake,      // only hosts with a device: make it ready for this process
+    kWake,      // the team, or a device for this process: right before the clock starts
     kRehearse,  // only hosts that compile at the first call of a shape: do so, without data
 };
 
