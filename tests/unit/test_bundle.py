@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from campaign_support import problem_file
@@ -287,6 +288,21 @@ def test_what_cannot_be_packed_is_one_sentence(packed, tmp_path, capsys):
     ]:  # fmt: skip
         assert run_main(*arguments) == 2, message
         assert message in capsys.readouterr().err
+
+
+def test_a_numpy_for_another_python_is_unpacked(packed, tmp_path, capsys):
+    wheel = tmp_path / "numpy-2.4.6-cp312-cp312-manylinux_2_27_x86_64.whl"
+    with ZipFile(wheel, "w") as file:
+        file.writestr("numpy/__init__.py", "")
+    more = ["--like", packed / "scaled_gate.py", "--run", tmp_path / "run", *ASKED]
+    place = [packed / "right.cpp", "-o", tmp_path / "bundle"]
+    assert run_main("bundle", *place, *more, "--numpy", tmp_path / "numpy.whl") == 2
+    assert "is no wheel of numpy" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "bundle")
+    assert run_main("bundle", *place, *more, "--numpy", wheel) == 0
+    (there,) = (tmp_path / "bundle" / "compiled").iterdir()
+    assert there.name == "cpython-312-x86_64-linux-gnu"
+    assert read_bundle(tmp_path / "bundle").candidates
 
 
 def test_the_best_of_a_run_are_packed(packed, tmp_path, capsys):

@@ -6,6 +6,7 @@ folder is of one machine; it is made here and knows the bundle by the digest of 
 """
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from sysconfig import get_config_var
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 from kernelwright.campaign.standing import bind
 from kernelwright.errors import ArchiveError, UserError
@@ -36,8 +38,7 @@ from kernelwright.store import Archive, to_json
 
 _PURE = ("jaxtyping", "wadler-lindig", "cloudpickle")
 """What judging needs beside torch and what torch brings, in pure Python."""
-_COMPILED = ("numpy",)
-"""The same, for one version of Python and one kind of machine: used where there is none."""
+_WHEEL = re.compile(r"numpy-.*-cp(3\d+)-cp\1-manylinux.*_(x86_64|aarch64)\.whl")
 _PROGRAM = Path(__file__).with_name("bundle_program.py")
 
 
@@ -52,6 +53,7 @@ class Work:
     sizes: FrozenMap[str, int]
     target: Target
     baselines: tuple[str, ...] | None = None
+    """Names of those to run there; None: all."""
 
 
 def work_of_run(archive: Archive, best: int, baselines: tuple[str, ...] | None = None) -> Work:
@@ -123,13 +125,14 @@ def check_free(folder: Path, run: Path) -> None:
         raise ArchiveError(f"the run folder '{run}' holds an archive already: name a new one")
 
 
-def write_bundle(folder: Path, work: Work, run: Path) -> None:
+def write_bundle(folder: Path, work: Work, run: Path, numpy: Path | None = None) -> None:
     """Pack a folder, and make the run folder that takes its verdicts.
 
     Args:
         folder: must not exist, or be empty.
         work: what is judged.
         run: must not hold a run.
+        numpy: a wheel for the Python there; None: what is installed here.
 
     Raises:
         UserError: a folder is in use, or a package that judging needs is not installed.
@@ -137,7 +140,7 @@ def write_bundle(folder: Path, work: Work, run: Path) -> None:
     check_free(folder, run)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_files(folder, work)
+        _write_files(folder, work, numpy)
     except OSError as error:
         raise UserError(f"'{folder}' cannot be written: {error.strerror or error}") from None
     bundle = read_bundle(folder)
@@ -167,7 +170,7 @@ def content_of(reference: ProblemReference) -> str:
         ) from None
 
 
-def _write_files(folder: Path, work: Work) -> None:
+def _write_files(folder: Path, work: Work, numpy: Path | None) -> None:
     package = Path(__file__).parents[1]
     shutil.copytree(
         package, folder / "source" / "kernelwright",
@@ -175,8 +178,10 @@ def _write_files(folder: Path, work: Work) -> None:
     )  # fmt: skip
     for name in _PURE:
         _copy_distribution(name, folder / "packages")
-    for name in _COMPILED:
-        _copy_distribution(name, folder / "compiled" / str(get_config_var("SOABI")))
+    if numpy is None:
+        _copy_distribution("numpy", folder / "compiled" / str(get_config_var("SOABI")))
+    else:
+        _unpack_numpy(numpy, folder / "compiled")
     shutil.copyfile(_PROGRAM, folder / "evaluate.py")
     problem = Path(work.reference.path)
     if problem.is_relative_to(package):
@@ -201,6 +206,18 @@ def _write_files(folder: Path, work: Work) -> None:
         "files": {name: file_digest(folder / name) for name in listed_files(folder)},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _unpack_numpy(wheel: Path, into: Path) -> None:
+    """Numpy is compiled: for one version of Python, and used there only where there is none."""
+    fits = _WHEEL.fullmatch(wheel.name)
+    if fits is None:
+        raise UserError(f"'{wheel}' is no wheel of numpy for Linux, numpy-...-cp312-cp312-....whl")
+    try:
+        with ZipFile(wheel) as file:
+            file.extractall(into / f"cpython-{fits[1]}-{fits[2]}-linux-gnu")
+    except (OSError, BadZipFile) as error:
+        raise UserError(f"the wheel '{wheel}' cannot be read: {error}") from None
 
 
 def _copy_distribution(name: str, into: Path) -> None:

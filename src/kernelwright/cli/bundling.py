@@ -48,6 +48,11 @@ def bundle(
         typer.Option("--run", metavar="DIR", help="The run folder that takes the verdicts; "
                      "default when packing: a new one below runs/.", show_default=False),
     ] = None,
+    numpy: Annotated[
+        Path | None,
+        typer.Option("--numpy", metavar="WHEEL", help="A numpy wheel for the Python there, where "
+                     "that is another version and has no numpy.", show_default=False),
+    ] = None,
     dtype: DtypeOption = None,
     size: SizeOption = None,
     baselines: BaselinesOption = None,
@@ -57,6 +62,7 @@ def bundle(
 
     \b
     kernelwright bundle runs/mine -o /tmp/mine          # then there: python mine/evaluate.py
+    kernelwright bundle runs/mine -o /tmp/mine --numpy numpy-2.4.6-cp312-cp312-manylinux_x86_64.whl
     kernelwright bundle a.cu b.cu --like rms_norm --dtype bf16 -o /tmp/mine
     kernelwright bundle --import /tmp/mine/results.json --run runs/bundle-20261122-101500
     """  # noqa: D301
@@ -74,13 +80,13 @@ def bundle(
     if not sources or output is None:
         raise UserError("say what to pack and where: kernelwright bundle RUN -o DIR")
     folder = run or Path("runs") / f"bundle-{time.strftime('%Y%m%d-%H%M%S')}"
-    document = _pack(sources, output, folder, like, best, dtype, size, baselines)
+    document = _pack(sources, output, folder, like, best, numpy, dtype, size, baselines)
     print_json(document) if json else _print_packed(document)
 
 
 def _pack(
     sources: list[Path], output: Path, run: Path, like: str | None, best: int,
-    dtype: str | None, size: str | None, baselines: str | None,
+    numpy: Path | None, dtype: str | None, size: str | None, baselines: str | None,
 ) -> dict[str, Any]:  # fmt: skip
     from kernelwright.campaign.bundle import (
         check_free,
@@ -108,7 +114,7 @@ def _pack(
     else:
         with Archive.open(sources[0], read_only=True) as archive:
             work = work_of_run(archive, best, named)
-    write_bundle(output, work, run)
+    write_bundle(output, work, run, numpy)
     return {
         "bundle": str(output),
         "run": str(run),

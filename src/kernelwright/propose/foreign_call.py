@@ -188,7 +188,7 @@ class _Wrapper:
                 f"{parameter.name}=NAME, one of {', '.join([*tensors, *self.numbers])}, workspace "
                 "and stream, or an expression of dimensions and scalars"
             )
-        kind = "cudaStream_t" if "cudaStream_t" in parameter.type else parameter.type
+        kind = "cudaStream_t" if "cudaStream_t" in parameter.type else _cast(parameter.type)
         if said in tensors:
             self._check_element(parameter, tensors[said])
             return f"({kind}){_OURS}{said}"
@@ -232,3 +232,8 @@ class _Wrapper:
     def _error(self, text: str) -> CandidateError:
         listed = ", ".join(f"{p.type} {p.name}" for p in self.function.parameters)
         return CandidateError(f"{self.function.name}({listed}): {text}")
+
+
+def _cast(written: str) -> str:
+    """The type of a parameter as a conversion to it has it."""
+    return " ".join(re.sub(r"\b(__restrict__|__restrict|restrict)\b", "", written).split())
