@@ -69,7 +69,7 @@ def test_help_names_every_command_with_examples():
     text = run("--help").stdout
     commands = ["problems", "show", "probe", "optimize", "evaluate", "compare", "profile", "report",
                 "suite", "audit", "replay", "new", "attempts", "explain", "submit",
-                "recipes", "moves"]  # fmt: skip
+                "recipes", "moves", "propose"]  # fmt: skip
     for command in commands:
         assert command in text
         words = run(command, "--help").stdout

@@ -3,6 +3,7 @@
 from kernelwright.campaign.audit import AuditRequest, audit
 from kernelwright.campaign.draft import DraftRequest, draft_problem
 from kernelwright.campaign.evaluate import compare, evaluate
+from kernelwright.campaign.far import FarRequest, propose
 from kernelwright.campaign.optimize import optimize, replay
 from kernelwright.campaign.profile import profile
 from kernelwright.campaign.request import (
@@ -21,6 +22,7 @@ __all__ = [
     "CampaignRequest",
     "CampaignStatus",
     "DraftRequest",
+    "FarRequest",
     "Progress",
     "Silent",
     "SuiteRequest",
@@ -30,6 +32,7 @@ __all__ = [
     "evaluate",
     "optimize",
     "profile",
+    "propose",
     "replay",
     "run_suite",
     "submit",

@@ -67,6 +67,8 @@ class Known:
     """Of the search, by identity: chained ratios of paired comparisons."""
     profiles: dict[str, Profile] = field(default_factory=dict[str, Profile])
     """What limits a candidate, by its identity."""
+    brief: Brief | None = None
+    """What models are told; None before there is any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,14 @@ def known(archive: Archive, until: Moment | None = None) -> Known:
         for event in archive.events("profile")
         if until is None or event.id < until.event
     }
-    return Known(parents, tuple(evidence), stored[-1].id if stored else 0, values, profiles)
+    return Known(
+        parents,
+        tuple(evidence),
+        stored[-1].id if stored else 0,
+        values,
+        profiles,
+        read_brief(archive, until),
+    )
 
 
 class Facts:
@@ -124,17 +133,27 @@ class Facts:
         return self._known[identity]
 
 
-def add_brief(archive: Archive, brief: Brief) -> None:
-    """Keep what models are told, once; a resumed campaign goes on with the same words."""
-    if not archive.events("brief"):
+def add_brief(archive: Archive, brief: Brief, again: bool = False) -> None:
+    """Keep what models are told, once: a resumed campaign goes on with the same words.
+
+    Args:
+        archive: where it is kept.
+        brief: what they are told.
+        again: keep what has changed since; what was told holds for the rounds before.
+    """
+    before = read_brief(archive)
+    if before is None or (again and before != brief):
         document = brief.to_json()
         shelf = {name: archive.put_text(text) for name, text in brief.shelf.items()}
         archive.add_event("brief", **{**document, "shelf": shelf})
 
 
-def read_brief(archive: Archive) -> Brief:
-    """What models are told in this campaign."""
-    document = archive.events("brief")[0].document
+def read_brief(archive: Archive, until: Moment | None = None) -> Brief | None:
+    """What models were told at a moment (None: now); None before they were told anything."""
+    events = [e for e in archive.events("brief") if until is None or e.id < until.event]
+    if not events:
+        return None
+    document = events[-1].document
     shelf = {name: archive.get_text(key) for name, key in document["shelf"].items()}
     return Brief.from_json({**document, "shelf": shelf})
 

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from kernelwright.agents import LOOPS, AgentLoop, Desk, History, Setting, family_of, loop_named
+from kernelwright.agents import (
+    LOOPS,
+    AgentLoop,
+    Brief,
+    Desk,
+    History,
+    Setting,
+    family_of,
+    loop_named,
+)
 from kernelwright.campaign.diagnosing import Look
 from kernelwright.campaign.exchanges import (
     ArchiveJournal,
@@ -206,6 +215,7 @@ class ModelRounds:
 
 def _propose(loop: AgentLoop, view: ProblemView, now: Known) -> tuple[Family, ...]:
     loop.setting.profiles, loop.setting.values = now.profiles, now.values
+    loop.brief = now.brief or loop.brief
     return loop.propose(view, now.parents, now.evidence, MOST_PER_ROUND)
 
 
@@ -242,7 +252,7 @@ def open_rounds(
     look: Look | None,
 ) -> ModelRounds:
     """The loops of a campaign on the brief that is in its archive, at the state it left them in."""
-    brief = read_brief(archive)
+    brief = _told(archive)
     journal = ArchiveJournal(archive)
     setting = Setting(
         desk_of(journal), brief, Facts(archive, look.words if look else None), seed=seed
@@ -251,6 +261,12 @@ def open_rounds(
     rounds = ModelRounds(archive, view, loops, journal, look)
     rounds.restore()
     return rounds
+
+
+def _told(archive: Archive) -> Brief:
+    brief = read_brief(archive)
+    assert brief is not None, "models are asked after they were told"
+    return brief
 
 
 def shelf_of(families: Sequence[Family], target: Target) -> dict[str, str]:
@@ -279,7 +295,7 @@ def make_again(archive: Archive, view: ProblemView, names: Sequence[str], seed: 
     ]
     setting = Setting(
         Desk(models or [RecordedModel("none", {})], Ledger(Limits()), ArchiveJournal(archive)),
-        read_brief(archive), Facts(archive, None), seed=seed,
+        _told(archive), Facts(archive, None), seed=seed,
     )  # fmt: skip
     loops = [loop_named(name, setting) for name in names if name in LOOPS]
     families, differences = 0, list[str]()

@@ -16,6 +16,7 @@ from kernelwright.cli import (
     looking,
     past,
     profiling,
+    proposing,
     tools,
 )
 
@@ -40,6 +41,7 @@ for _command in (
     campaigns.suite,
     campaigns.replay,
     bundling.bundle,
+    proposing.propose,
     auditing.audit,
     past.attempts,
     past.explain,
