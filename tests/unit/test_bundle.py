@@ -197,6 +197,16 @@ HOSTILE = {
     "no time": (
         set_item(bench, "time_us", {"median": "nan", "low": "nan", "high": "nan"}), "no clock",
     ),
+    "empty claim": (
+        forged(lambda d: measured(d)["claim"]["accepted"].update(median=0.0, low=0.0)), "no clock",
+    ),
+    "no roof": (forged(lambda d: bench(d)["bound"].update(roof_rate=0.0)), "no clock"),
+    "negative samples": (
+        forged(lambda d: bench(d)["samples_us"].update(candidate=[-1.0])), "no clock",
+    ),
+    "impossible machine": (
+        forged(lambda d: d["machine"]["data"].update(copy_gbs="inf")), "rates that no machine has",
+    ),
     "huge number": (
         forged(lambda d: bench(d)["time_us"].update(median=10**400)), "cannot be read",
     ),

@@ -9,8 +9,8 @@ what the file says: digests show accidents, not who made a file.
 import json
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -25,14 +25,16 @@ from kernelwright.campaign.result import (
 from kernelwright.errors import ArchiveError, UserError
 from kernelwright.evaluation.bundled import FORMAT, RESULTS, results_digest
 from kernelwright.model import (
+    Bound,
     Candidate,
     Estimate,
     Machine,
     Measured,
+    Peer,
     Reason,
     Rejected,
     Verdict,
-    WorkloadResult,
+    Workload,
 )
 from kernelwright.model.records import from_json
 from kernelwright.store import Archive
@@ -155,6 +157,8 @@ def _machine(file: Path, data: Any, target: str) -> Machine:
         raise UserError(f"'{file}': the machine has no plain name")
     if machine.isolation not in ("sandbox", "process"):
         raise UserError(f"'{file}': the machine's isolation is neither sandbox nor process")
+    if not _is_sane(machine):
+        raise UserError(f"'{file}': the machine has rates that no machine has")
     if target == "cuda" and machine.gpu is None:
         raise UserError(f"'{file}': kernels for a GPU were judged on a machine without one")
     return machine
@@ -193,23 +197,30 @@ def _misfit(verdict: Verdict, archive: Archive, asked: Document) -> str:
     for result in verdict.workloads:
         if result.workload.problem != problem or str(result.workload.dtype) != asked["dtype"]:
             return "is of another problem or type"
-        if not all(_is_estimate(estimate) for estimate in _estimates(result)):
-            return "has times that no clock says"
         if not 0 <= result.error <= 1 or result.rounds < 1:
             return "has an error that no right kernel has, or no rounds"
-    return ""
+    return "" if _is_sane(verdict) else "has numbers that no clock says"
 
 
-def _estimates(result: WorkloadResult) -> Iterator[Estimate]:
-    yield result.time_us
-    for peer in result.peers:
-        yield peer.time_us
-        yield peer.speedup
+def _is_sane(value: Any) -> bool:
+    """Whether every number in a record is finite and not negative, and every interval is one.
 
-
-def _is_estimate(estimate: Estimate) -> bool:
-    low, middle, high = estimate.low, estimate.median, estimate.high
-    return 0 < low <= middle <= high and math.isfinite(middle)
+    Errors of baselines may have no bound, and scalars of a workload are what the problem says.
+    """
+    if isinstance(value, Estimate) and not 0 < value.low <= value.median <= value.high:
+        return False
+    if isinstance(value, Bound) and not (value.median_us > 0 and value.roof_rate > 0):
+        return False
+    if isinstance(value, int | float):
+        return math.isfinite(value) and value >= 0
+    if isinstance(value, Mapping):
+        return all(map(_is_sane, cast(Mapping[str, Any], value).values()))
+    if isinstance(value, tuple):
+        return all(map(_is_sane, cast(tuple[Any, ...], value)))
+    if isinstance(value, Workload) or not is_dataclass(value):
+        return True
+    exempt = ("error",) if isinstance(value, Peer) else ()
+    return all(_is_sane(getattr(value, f.name)) for f in fields(value) if f.name not in exempt)
 
 
 def _result(archive: Archive, asked: Document, machine: Machine, rows: list[Row]) -> Document:
