@@ -31,13 +31,18 @@ SIZES = {
     "nbody_forces": dict(N=129),
     "histogram": dict(N=5000, bins=256),
     "topk_rows": dict(T=9, N=200, k=5),
+    "kvq_decode_attention": dict(B=1, Hk=2, G=2, E=1, N=3, R=17),
+    "log_bessel_iv": dict(N=500),
+    "lstm_sequence": dict(T=12, B=2, H=2, D=16),
 }
 """Of the bench workload, which is only the last that is checked."""
-OTHER = {"nbody_forces": Dtype.F32, "histogram": Dtype.I32}
+OTHER = {"nbody_forces": Dtype.F32, "histogram": Dtype.I32, "log_bessel_iv": Dtype.F32}
 """The dtype to judge in, where it is not bf16: what rounds most."""
 BROKEN = {
     "softmax_attention": ("sqrtf((float)D)", "sqrtf((float)(D + 1))"),
     "paged_decode_attention": ("head = row / G % Hk", "head = row % Hk"),
+    "kvq_decode_attention": ("code(word, d % 16)", "code(word, 15 - d % 16)"),
+    "lstm_sequence": ("gates[3 * D + e]", "gates[2 * D + e]"),
     "topk_rows": ("first > second ||", "first < second ||"),
     "spmv_csr": ("at < rows[i + 1]", "at < rows[i + 1] - (rows[i] + 40 < rows[i + 1])"),
 }  # fmt: skip

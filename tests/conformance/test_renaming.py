@@ -25,7 +25,10 @@ def _families(reference, dtype):
 
 
 OFFERED = [
-    (name, dtype) for name in suite.names() for dtype in load_problem(suite.find(name)).dtypes
+    (name, dtype)
+    for name in suite.names()
+    if name not in suite.SETS["unmatched"]
+    for dtype in load_problem(suite.find(name)).dtypes
 ]
 
 

@@ -256,7 +256,7 @@ def suite(
     ] = None,
     chosen_set: Annotated[
         str | None,
-        typer.Option("--set", metavar="NAME", help="A named selection: starter or core.",
+        typer.Option("--set", metavar="NAME", help="A named selection: starter, core, unmatched.",
                      show_default=False),
     ] = None,
     target: TargetOption = "cpu",

@@ -25,7 +25,9 @@ def problems(
     ] = None,
     chosen_set: Annotated[
         str | None,
-        typer.Option("--set", help="Only of this set: starter or core.", show_default=False),
+        typer.Option(
+            "--set", help="Only of this set: starter, core, unmatched.", show_default=False
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
