@@ -53,8 +53,8 @@ def role_environment(threads: int, extra: Mapping[str, str] | None = None) -> di
     """Environment of every timed process: a fixed team whose threads wait awake, if not for long.
 
     As they do by default (libgomp: 300,000 turns, LLVM: 200 ms), shortened to 0.2 ms: beside other
-    processes, who has waited awake for long gets no processor when it is time. LLVM before 19 knows no
-    microseconds and waits awake for longer, which counts as time of its kernels.
+    processes, who has waited awake for long gets no processor when it is time. LLVM before 19 knows
+    no microseconds and waits awake for longer, which counts as time of its kernels.
     """
     return {
         "PATH": "/usr/bin:/bin",
